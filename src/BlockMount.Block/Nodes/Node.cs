@@ -1,0 +1,58 @@
+using BlockMount.Formats;
+
+namespace BlockMount.Block.Nodes;
+
+/// <summary>
+/// A vertex of the block graph: something that can be read, written, zeroed, discarded, flushed and asked for its
+/// allocation. Ranges lie inside <see cref="Size"/>: the device has checked them. Any thread, concurrently.
+/// </summary>
+public abstract class Node : IAsyncDisposable
+{
+    /// <summary>Unique name in the graph.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Format driver's name, as "qcow2".</summary>
+    public abstract string DriverName { get; }
+
+    /// <summary>Name of the host file, for people.</summary>
+    public abstract string FileName { get; }
+
+    /// <summary>Guest-visible size in bytes.</summary>
+    public abstract long Size { get; }
+
+    /// <summary>True if writes are refused.</summary>
+    public abstract bool ReadOnly { get; }
+
+    /// <summary>Bytes the host file of this node occupies (not those of its backing files).</summary>
+    public abstract long AllocatedBytes { get; }
+
+    /// <summary>Unit of allocation in bytes; 1 where there is none.</summary>
+    public abstract int ClusterSize { get; }
+
+    /// <summary>The node whose content shows through where this one holds nothing; null at the base.</summary>
+    public abstract Node? Backing { get; }
+
+    /// <summary>Fills the buffer (not empty).</summary>
+    public abstract ValueTask ReadAsync(long offset, Memory<byte> buffer);
+
+    /// <summary>Writes the buffer (not empty). On failure any part of it may have been written.</summary>
+    public abstract ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> buffer);
+
+    /// <summary>Makes the range read as zeros, byte-exact, by metadata where possible.</summary>
+    public abstract ValueTask ZeroAsync(long offset, long length, ZeroFlags flags);
+
+    /// <summary>Advice that the content is no longer needed; whole clusters may read as zeros afterwards.</summary>
+    public abstract ValueTask DiscardAsync(long offset, long length);
+
+    /// <summary>Everything completed before the call is on stable storage afterwards.</summary>
+    public abstract ValueTask FlushAsync();
+
+    /// <summary>Status of the range's first bytes; the answer covers 1 to <paramref name="length"/> bytes.</summary>
+    public abstract ValueTask<BlockStatus> StatusAsync(long offset, long length);
+
+    /// <summary>Changes the size (bytes). Needs a drained device. New space reads as zeros.</summary>
+    public abstract ValueTask ResizeAsync(long size);
+
+    /// <summary>Closes this node, then its backing nodes.</summary>
+    public abstract ValueTask DisposeAsync();
+}

@@ -1,0 +1,133 @@
+using System.Diagnostics;
+
+namespace BlockMount.Formats;
+
+/// <summary>How zeros may be stored.</summary>
+[Flags]
+public enum ZeroFlags
+{
+    /// <summary>Space stays allocated where it is.</summary>
+    None = 0,
+
+    /// <summary>The range may lose its space (NBD: not NO_HOLE).</summary>
+    MayUnmap = 1,
+}
+
+/// <summary>
+/// Answers where guest bytes live in one image, and allocates. It reads and writes metadata only: guest data is moved by the
+/// node above. It knows no graph and no job.
+/// <para>Threading: every method may be called from any thread. <see cref="ResizeAsync"/> and disposal need exclusive use
+/// (a drained section).</para>
+/// <para>Errors: <see cref="Base.BlockIOException"/>; an image found damaged is EIO with the place and the value.</para>
+/// </summary>
+public abstract class FormatDriver : IAsyncDisposable
+{
+    /// <summary>"raw", "qcow2": the name that -f takes.</summary>
+    public abstract string FormatName { get; }
+
+    /// <summary>Size of the disk that the guest sees, in bytes.</summary>
+    public abstract long VirtualSize { get; }
+
+    /// <summary>True if the image was opened without the right to change it.</summary>
+    public abstract bool ReadOnly { get; }
+
+    /// <summary>Unit of allocation in bytes, a power of two; 1 where there is none (raw). Zeroes and discards act on whole units.</summary>
+    public abstract int ClusterSize { get; }
+
+    /// <summary>Bytes that the image's host file occupies.</summary>
+    public abstract long AllocatedBytes { get; }
+
+    /// <summary>The backing file that the image names; null if none. Resolved by <see cref="OpenPolicy"/> only.</summary>
+    public abstract BackingReference? Backing { get; }
+
+    /// <summary>
+    /// Must be held from before a mapping or plan is asked for until the I/O it describes has ended: freed clusters are not
+    /// handed out again while a lease that began before the freeing is held (I5). Costs two interlocked operations.
+    /// </summary>
+    public abstract MapLease EnterLease();
+
+    /// <summary>
+    /// Tells where guest bytes from <paramref name="offset"/> on live. The answer covers 1 to <paramref name="length"/> bytes.
+    /// The range lies inside the image. Completes synchronously when the metadata is cached.
+    /// </summary>
+    public ValueTask<Mapping> MapAsync(long offset, long length, MapPurpose purpose)
+    {
+        Debug.Assert(length > 0);
+        Debug.Assert(offset >= 0);
+        Debug.Assert(offset <= VirtualSize - length);
+        return MapCoreAsync(offset, length, purpose);
+    }
+
+    /// <summary>Fills <paramref name="buffer"/> with the guest bytes at <paramref name="offset"/> that <paramref name="mapping"/> (Compressed) covers.</summary>
+    public virtual ValueTask ReadCompressedAsync(Mapping mapping, long offset, Memory<byte> buffer) =>
+        throw new UnreachableException();
+
+    /// <summary>
+    /// Plans a write of guest bytes. In-place ranges return a plan without allocation; new clusters return one that must be
+    /// committed or abandoned. May wait for other allocations of the same clusters.
+    /// </summary>
+    public ValueTask<WritePlan> PrepareWriteAsync(long offset, long length)
+    {
+        Debug.Assert(!ReadOnly);
+        Debug.Assert(length > 0);
+        Debug.Assert(offset >= 0);
+        Debug.Assert(offset <= VirtualSize - length);
+        return PrepareWriteCoreAsync(offset, length);
+    }
+
+    /// <summary>Makes the tables point to clusters whose data has been written. On failure the allocation is still pending.</summary>
+    public abstract ValueTask CommitWriteAsync(PendingAllocation allocation);
+
+    /// <summary>Gives clusters back that were never linked. Does not fail: at worst the clusters leak.</summary>
+    public abstract ValueTask AbandonWriteAsync(PendingAllocation allocation);
+
+    /// <summary>
+    /// Makes whole clusters read as zeros by metadata alone. The range starts on a cluster boundary and ends on one or at the end of the image.
+    /// </summary>
+    /// <returns>False if the format cannot say "zero" (then nothing was changed and the node writes zeros).</returns>
+    public abstract ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags);
+
+    /// <summary>
+    /// Drops whole clusters where the format can do so without letting an older value or the backing file show through; the rest
+    /// keeps its content. Same alignment as <see cref="ZeroAsync"/>.
+    /// </summary>
+    public abstract ValueTask DiscardAsync(long offset, long length);
+
+    /// <summary>
+    /// Everything committed before the call, and all guest data written to this image's file, is on stable storage afterwards.
+    /// Metadata is written back in the order of I1-I4.
+    /// </summary>
+    public abstract ValueTask FlushAsync();
+
+    /// <summary>
+    /// Changes the virtual size (bytes). New space reads as zeros or as the backing file: the node deals with a longer backing
+    /// file. Needs exclusive use.
+    /// </summary>
+    public abstract ValueTask ResizeAsync(long size);
+
+    /// <summary>Clean close: flushes, returns quarantined clusters, closes the file.</summary>
+    public abstract ValueTask DisposeAsync();
+
+    /// <inheritdoc cref="MapAsync"/>
+    protected abstract ValueTask<Mapping> MapCoreAsync(long offset, long length, MapPurpose purpose);
+
+    /// <inheritdoc cref="PrepareWriteAsync"/>
+    protected abstract ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length);
+}
+
+/// <summary>Ends on disposal; see <see cref="FormatDriver.EnterLease"/>. Dispose exactly once.</summary>
+public readonly struct MapLease : IDisposable
+{
+    private readonly ReclaimEpoch? _owner;
+    private readonly int _slot;
+
+    /// <summary>A lease of <paramref name="owner"/>; with null a lease that protects nothing (read-only images free nothing).</summary>
+    public MapLease(ReclaimEpoch? owner, int slot)
+    {
+        _owner = owner;
+        _slot = slot;
+    }
+
+    /// <summary>Ends the lease.</summary>
+    public void Dispose() => _owner?.Exit(_slot);
+}

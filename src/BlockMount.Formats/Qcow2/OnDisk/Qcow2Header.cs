@@ -1,0 +1,52 @@
+namespace BlockMount.Formats.Qcow2.OnDisk;
+
+/// <summary>
+/// The header of a qcow2 image, decoded (qcow2 specification, "Header"). All offsets are host offsets in bytes. A value of this
+/// type that came from <see cref="Qcow2HeaderReader"/> has passed every bound that does not need the rest of the file.
+/// </summary>
+public sealed record Qcow2Header
+{
+    /// <summary>Magic "QFI\xfb".</summary>
+    public const uint Magic = 0x514649fb;
+
+    /// <summary>2 or 3.</summary>
+    public required int Version { get; init; }
+
+    /// <summary>log2 of the cluster size: 9 to 21.</summary>
+    public required int ClusterBits { get; init; }
+
+    /// <summary>Virtual size in bytes.</summary>
+    public required long Size { get; init; }
+
+    /// <summary>Entries of the active L1 table.</summary>
+    public required int L1Size { get; init; }
+
+    public required long L1TableOffset { get; init; }
+
+    public required long RefcountTableOffset { get; init; }
+
+    /// <summary>Clusters that the refcount table occupies.</summary>
+    public required int RefcountTableClusters { get; init; }
+
+    /// <summary>log2 of a refcount's width in bits: 0 to 6; always 4 in version 2.</summary>
+    public int RefcountOrder { get; init; } = 4;
+
+    public int SnapshotCount { get; init; }
+
+    public long SnapshotsOffset { get; init; }
+
+    public ulong IncompatibleFeatures { get; init; }
+
+    public ulong CompatibleFeatures { get; init; }
+
+    public ulong AutoclearFeatures { get; init; }
+
+    /// <summary>Bytes of the fixed header as stored: 72 in version 2, at least 104 in version 3.</summary>
+    public int HeaderLength { get; init; } = 112;
+
+    /// <summary>0 deflate, 1 zstd.</summary>
+    public byte CompressionType { get; init; }
+
+    /// <summary>The backing file as named by the image; null if none.</summary>
+    public BackingReference? Backing { get; init; }
+}

@@ -1,0 +1,99 @@
+using System.Diagnostics;
+
+namespace BlockMount.Storage;
+
+/// <summary>
+/// A host file as the program sees it: positional, asynchronous, without alignment rules for the caller. This is the seam
+/// for faults, recording and simulation: nothing above it performs file I/O in another way.
+/// <para>Threading: every method may be called from any thread, concurrently. Overlapping concurrent writes end in either
+/// order. What would block is done elsewhere: a method returns an incomplete task rather than holding up its caller;
+/// page-cached data is served before the method returns.</para>
+/// <para>Errors: <see cref="Base.BlockIOException"/> with the errno. After a failed flush every later flush fails too,
+/// because the kernel may have dropped the pages (RELIABILITY D23).</para>
+/// </summary>
+public abstract class StorageFile : IAsyncDisposable
+{
+    /// <summary>For messages: the path as the user gave it, or a diagnostic name.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>True if the file was opened without the right to change it.</summary>
+    public abstract bool ReadOnly { get; }
+
+    /// <summary>Current length in bytes. Grows by writes past the end; for block devices the device's size.</summary>
+    public abstract long Length { get; }
+
+    /// <summary>Bytes that the file occupies on its file system; equals <see cref="Length"/> where nobody can say.</summary>
+    public abstract long AllocatedBytes { get; }
+
+    /// <summary>Fills <paramref name="buffer"/> from <paramref name="offset"/>; what lies past the end of the file reads as zeros.</summary>
+    public ValueTask ReadAsync(long offset, Memory<byte> buffer)
+    {
+        Debug.Assert(offset >= 0);
+        Debug.Assert(!buffer.IsEmpty);
+        return ReadCoreAsync(offset, buffer);
+    }
+
+    /// <summary>Writes the whole buffer at <paramref name="offset"/>, growing the file where needed.</summary>
+    public ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> buffer)
+    {
+        Debug.Assert(!ReadOnly);
+        Debug.Assert(offset >= 0);
+        Debug.Assert(!buffer.IsEmpty);
+        return WriteCoreAsync(offset, buffer);
+    }
+
+    /// <summary>
+    /// Makes the range read as zeros, growing the file where needed. With <paramref name="mayUnmap"/> the range may become a hole,
+    /// without it the space stays allocated where the file system can do so.
+    /// </summary>
+    public ValueTask WriteZeroesAsync(long offset, long length, bool mayUnmap)
+    {
+        Debug.Assert(!ReadOnly);
+        Debug.Assert(offset >= 0);
+        Debug.Assert(length > 0);
+        return WriteZeroesCoreAsync(offset, length, mayUnmap);
+    }
+
+    /// <summary>
+    /// Gives the range's space back to the file system; afterwards it reads as zeros. Never changes <see cref="Length"/>.
+    /// A file system that cannot do it leaves the range as it is: the result tells, and that is no error.
+    /// </summary>
+    /// <returns>True if the range now reads as zeros and holds no space.</returns>
+    public ValueTask<bool> PunchHoleAsync(long offset, long length)
+    {
+        Debug.Assert(!ReadOnly);
+        Debug.Assert(offset >= 0);
+        Debug.Assert(length > 0);
+        return PunchHoleCoreAsync(offset, length);
+    }
+
+    /// <summary>Everything written before the call is on stable storage when the task completes.</summary>
+    public abstract ValueTask FlushAsync();
+
+    /// <summary>Sets <see cref="Length"/>; a longer file reads as zeros in its new part.</summary>
+    public abstract ValueTask ResizeAsync(long length);
+
+    /// <summary>
+    /// Tells what the file system knows of [<paramref name="offset"/>, + <paramref name="length"/>): one extent that begins at
+    /// <paramref name="offset"/> and is cut at the end of the range. Where it cannot say: data.
+    /// </summary>
+    public abstract ValueTask<FileExtent> MapAsync(long offset, long length);
+
+    /// <summary>Waits for the file's own work, then closes it and gives its locks back. Does not flush.</summary>
+    public abstract ValueTask DisposeAsync();
+
+    /// <inheritdoc cref="ReadAsync"/>
+    protected abstract ValueTask ReadCoreAsync(long offset, Memory<byte> buffer);
+
+    /// <inheritdoc cref="WriteAsync"/>
+    protected abstract ValueTask WriteCoreAsync(long offset, ReadOnlyMemory<byte> buffer);
+
+    /// <inheritdoc cref="WriteZeroesAsync"/>
+    protected abstract ValueTask WriteZeroesCoreAsync(long offset, long length, bool mayUnmap);
+
+    /// <inheritdoc cref="PunchHoleAsync"/>
+    protected abstract ValueTask<bool> PunchHoleCoreAsync(long offset, long length);
+}
+
+/// <summary>A run of bytes of one kind: <see cref="Length"/> is at least 1; a hole reads as zeros and holds no space.</summary>
+public readonly record struct FileExtent(long Length, bool IsHole);
