@@ -1,6 +1,4 @@
-using System.Buffers;
 using System.Diagnostics;
-using BlockMount.Base;
 using BlockMount.Base.Buffers;
 using BlockMount.Formats;
 
