@@ -2,17 +2,15 @@ using System.Diagnostics;
 
 namespace BlockMount.Formats.Qcow2.Compression;
 
-/// <summary>
-/// Expands compressed clusters. One object serves a whole image; any thread, concurrently.
-/// </summary>
-public abstract class ClusterDecompressor : IDisposable
+/// <summary>Expands compressed clusters. One object serves a whole image; any thread, concurrently.</summary>
+public abstract class ClusterDecompressor
 {
     /// <summary>
-    /// The codec for a header's compression type (validated: 0 deflate, 1 zstd). Fails here, at open, and not at the first
-    /// read if the codec is not installed.
+    /// The decompressor for a header's compression type: 0 deflate, 1 zstd (the header reader admits no other). Fails here, at
+    /// open, and not at the first read if the codec is not installed.
     /// </summary>
     /// <exception cref="Base.BlockMountException">The codec's library is missing; the hint says what to install.</exception>
-    public static ClusterDecompressor Create(byte compressionType) => compressionType switch
+    public static ClusterDecompressor For(byte compressionType) => compressionType switch
     {
         0 => new DeflateCodec(),
         1 => new ZstdCodec(),
@@ -20,14 +18,12 @@ public abstract class ClusterDecompressor : IDisposable
     };
 
     /// <summary>
-    /// Expands one cluster. The stream begins at the first byte of <paramref name="stream"/>; what follows its end is ignored
-    /// (L2 entries give lengths in sectors of 512 bytes), and so is output past the cluster.
+    /// Fills <paramref name="cluster"/> (one whole cluster) from <paramref name="compressed"/>, which begins with the stream
+    /// and may have garbage behind it, because L2 entries give lengths in sectors. Output past the cluster is ignored.
     /// </summary>
-    /// <param name="cluster">Filled completely; undefined after an error.</param>
-    /// <param name="where">For the message, as "the compressed cluster at 65536 in 'a.qcow2'".</param>
-    /// <exception cref="Base.BlockIOException">EIO: the stream is damaged or ends before the cluster is full.</exception>
-    public abstract void Decompress(ReadOnlySpan<byte> stream, Span<byte> cluster, string where);
-
-    /// <summary>Frees native memory. No call may be running.</summary>
-    public abstract void Dispose();
+    /// <exception cref="InvalidDataException">
+    /// The stream is damaged or ends before the cluster is full; the message says why. <see cref="CompressedClusters"/>, which
+    /// knows the place, makes an EIO of it.
+    /// </exception>
+    public abstract void Decompress(ReadOnlySpan<byte> compressed, Span<byte> cluster);
 }

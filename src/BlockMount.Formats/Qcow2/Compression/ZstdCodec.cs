@@ -6,21 +6,23 @@ namespace BlockMount.Formats.Qcow2.Compression;
 
 /// <summary>
 /// Compression type 1: one or more zstd frames until the cluster is full. Contexts are reused: making one costs more than
-/// expanding a cluster of 64 KiB.
+/// expanding a cluster of 64 KiB. An idle context is freed with the codec, by its finalizer.
 /// </summary>
-internal sealed unsafe class ZstdCodec : ClusterDecompressor
+public sealed unsafe class ZstdCodec : ClusterDecompressor
 {
     // A frame may ask for a window of its size or more; 8 MiB is four of the largest clusters, and keeps a hostile image
     // from costing 128 MiB a context.
     private const int WindowBitsMax = 23;
 
-    private readonly ConcurrentBag<nint> _idle = [];
+    private readonly ConcurrentBag<ZstdContext> _idle = [];
 
+    /// <summary>Loads the library.</summary>
+    /// <exception cref="BlockMountException">It is not installed.</exception>
     public ZstdCodec()
     {
         try
         {
-            _idle.Add(CreateContext());
+            _idle.Add(ZstdContext.Create(WindowBitsMax));
         }
         catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException)
         {
@@ -32,72 +34,46 @@ internal sealed unsafe class ZstdCodec : ClusterDecompressor
     }
 
     /// <inheritdoc/>
-    public override void Decompress(ReadOnlySpan<byte> stream, Span<byte> cluster, string where)
+    public override void Decompress(ReadOnlySpan<byte> compressed, Span<byte> cluster)
     {
-        if (!_idle.TryTake(out nint context))
+        if (!_idle.TryTake(out ZstdContext? context))
         {
-            context = CreateContext();
+            context = ZstdContext.Create(WindowBitsMax);
         }
 
         try
         {
-            Expand(context, stream, cluster, where);
+            Expand(context, compressed, cluster);
         }
         finally
         {
             // Whatever the session came to, the next cluster starts a new one.
-            LibZstd.ZSTD_DCtx_reset(context, LibZstd.ZSTD_reset_session_only);
+            context.Reset();
             _idle.Add(context);
         }
     }
 
-    /// <inheritdoc/>
-    public override void Dispose()
+    private static void Expand(ZstdContext context, ReadOnlySpan<byte> compressed, Span<byte> cluster)
     {
-        while (_idle.TryTake(out nint context))
-        {
-            LibZstd.ZSTD_freeDCtx(context);
-        }
-    }
-
-    private static nint CreateContext()
-    {
-        nint context = LibZstd.ZSTD_createDCtx();
-        if (context == 0)
-        {
-            throw new BlockIOException(Errno.ENOMEM, "making a zstd context");
-        }
-
-        LibZstd.ZSTD_DCtx_setParameter(context, LibZstd.ZSTD_d_windowLogMax, WindowBitsMax);
-        return context;
-    }
-
-    private static void Expand(nint context, ReadOnlySpan<byte> stream, Span<byte> cluster, string where)
-    {
-        fixed (byte* source = stream)
+        fixed (byte* source = compressed)
         fixed (byte* target = cluster)
         {
-            ZstdBuffer input = new() { Start = source, Size = (nuint)stream.Length };
+            ZstdBuffer input = new() { Start = source, Size = (nuint)compressed.Length };
             ZstdBuffer output = new() { Start = target, Size = (nuint)cluster.Length };
             while (output.Position < output.Size)
             {
                 (nuint inputBefore, nuint outputBefore) = (input.Position, output.Position);
-                nuint result = LibZstd.ZSTD_decompressStream(context, &output, &input);
+                nuint result = context.DecompressStream(&output, &input);
                 if (LibZstd.ZSTD_isError(result) != 0)
                 {
-                    throw Damaged(where, cluster.Length, LibZstd.DescribeError(result));
+                    throw new InvalidDataException($"damaged zstd stream: {LibZstd.DescribeError(result)}");
                 }
 
                 if (input.Position == inputBefore && output.Position == outputBefore)
                 {
-                    throw Damaged(where, cluster.Length, $"the stream ends after {output.Position} bytes");
+                    throw new InvalidDataException($"the zstd stream ends after {output.Position} of {cluster.Length} bytes");
                 }
             }
         }
     }
-
-    private static BlockIOException Damaged(string where, int length, string why) => new(
-        Errno.EIO,
-        $"{where} does not expand to {length} bytes (damaged zstd stream: {why})",
-        "The image is damaged: restore it from a backup, or look at it with 'qemu-img check'");
 }

@@ -27,9 +27,6 @@ public sealed class RefcountTable
 
     private ulong[] _entries;
 
-    // The header may name another table than the one in memory: blocks must not be added to either.
-    private bool _switchFailed;
-
     private RefcountTable(StorageFile file, Geometry geometry, MetadataCache blocks, WriteBackOrder order, HostRun location)
     {
         _file = file;
@@ -159,7 +156,7 @@ public sealed class RefcountTable
             return false;
         }
 
-        if (tableIndex >= _entries.Length || _switchFailed)
+        if (tableIndex >= _entries.Length)
         {
             await GrowAsync(tableIndex + 1);
         }
@@ -281,11 +278,6 @@ public sealed class RefcountTable
     // Everything is on disk before the header points to it; the old table is freed afterwards.
     private async ValueTask GrowAsync(long entriesWanted)
     {
-        if (_switchFailed)
-        {
-            throw new BlockIOException(Errno.EIO, $"growing the refcount table of '{_file.Name}' after an earlier attempt failed");
-        }
-
         long entriesPerCluster = _geometry.ClusterSize / EntrySize;
         int oldCount = _entries.Length;
         long wanted = Math.Max(entriesWanted, oldCount + (oldCount / 2));
@@ -342,11 +334,7 @@ public sealed class RefcountTable
 
     private async ValueTask SwitchToAsync(ulong[] entries, HostRun location)
     {
-        // If one of these fails, nobody knows which table the header names: then neither may change any more.
-        _switchFailed = true;
-        await HeaderUpdate.WriteRefcountTableAsync(_file, _geometry.OffsetOf(location.Start), (int)location.Count);
-        await _file.FlushAsync();
-        _switchFailed = false;
+        await HeaderUpdate.WriteRefcountTableAsync(_file, _order, _geometry.OffsetOf(location.Start), (int)location.Count);
         HostRun old = Location;
         _entries = entries;
         Location = location;

@@ -1,3 +1,4 @@
+using BlockMount.Base;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Metadata;
@@ -21,6 +22,7 @@ public sealed class WriteBackOrder
 
     private bool _barrierNeeded;
     private long _fileLengthWanted;
+    private BlockIOException? _poison;
 
     public WriteBackOrder(StorageFile file, MetadataCache refcounts, MetadataCache l2)
     {
@@ -38,9 +40,21 @@ public sealed class WriteBackOrder
     /// <summary>The file must be at least this long before tables point to its end: fresh clusters may be written only in part.</summary>
     public void FileMustCover(long hostOffset) => _fileLengthWanted = Math.Max(_fileLengthWanted, hostOffset);
 
+    /// <summary>
+    /// A change of the header failed half-way: nobody knows which table or size it names. Nothing is written back any more, so every later
+    /// flush fails until the image is opened again.
+    /// </summary>
+    public void Poison(BlockIOException reason) => _poison ??= reason;
+
     /// <summary>Writes all dirty metadata in order. Its durability is the business of whoever flushes next.</summary>
     public async ValueTask WriteBackAsync(L1Table l1)
     {
+        if (_poison is not null)
+        {
+            throw new BlockIOException(
+                _poison.Errno, $"write-back of metadata of '{_file.Name}' after its header could not be changed", "Close the image and open it again", _poison);
+        }
+
         if (_refcounts.HasDirty)
         {
             _barrierNeeded = true;
