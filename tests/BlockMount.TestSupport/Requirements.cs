@@ -1,0 +1,107 @@
+using Xunit;
+
+namespace BlockMount.TestSupport;
+
+/// <summary>What a test needs from the machine, besides programs.</summary>
+[Flags]
+public enum Needs
+{
+    None = 0,
+
+    /// <summary>/dev/fuse, and root or fusermount3 to mount with.</summary>
+    Fuse = 1,
+
+    /// <summary>User id 0.</summary>
+    Root = 2,
+
+    /// <summary>A loop device (root, /dev/loop-control).</summary>
+    Loop = 4,
+
+    /// <summary>The published program, see <see cref="ReleaseBinary"/>.</summary>
+    Release = 8,
+}
+
+/// <summary>A fact that is skipped, with the reason, where the machine lacks what it needs. Decided when tests are discovered.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public class RequiresFactAttribute : FactAttribute
+{
+    /// <param name="needs">Parts of the machine.</param>
+    /// <param name="tools">Programs that must be in PATH or in an sbin folder.</param>
+    public RequiresFactAttribute(Needs needs, params string[] tools)
+    {
+        Skip = Requirements.WhatIsMissing(needs, tools);
+    }
+}
+
+/// <summary>A theory that is skipped, with the reason, where the machine lacks what it needs.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class RequiresTheoryAttribute : TheoryAttribute
+{
+    /// <inheritdoc cref="RequiresFactAttribute(Needs, string[])"/>
+    public RequiresTheoryAttribute(Needs needs, params string[] tools)
+    {
+        Skip = Requirements.WhatIsMissing(needs, tools);
+    }
+}
+
+/// <summary>A fact that needs programs, as <c>[RequiresToolFact("qemu-img")]</c>.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class RequiresToolFactAttribute(params string[] tools) : RequiresFactAttribute(Needs.None, tools);
+
+/// <summary>A fact that mounts.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class RequiresFuseFactAttribute(params string[] tools) : RequiresFactAttribute(Needs.Fuse, tools);
+
+/// <summary>A fact that runs the published program, mounting included.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class RequiresReleaseFactAttribute(params string[] tools)
+    : RequiresFactAttribute(Needs.Release | Needs.Fuse, tools);
+
+/// <summary>Looks at the machine.</summary>
+public static class Requirements
+{
+    private static readonly string[] s_systemFolders = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+    /// <summary>The reason to skip, naming everything that is missing; null when nothing is.</summary>
+    public static string? WhatIsMissing(Needs needs, params string[] tools)
+    {
+        List<string> missing = [];
+        foreach (string tool in tools)
+        {
+            if (FindTool(tool) is null)
+            {
+                missing.Add($"{tool} is not installed");
+            }
+        }
+
+        bool root = Environment.UserName == "root";
+        if (needs.HasFlag(Needs.Root) && !root)
+        {
+            missing.Add("not root");
+        }
+
+        if (needs.HasFlag(Needs.Fuse) && (!File.Exists("/dev/fuse") || !(root || FindTool("fusermount3") is not null)))
+        {
+            missing.Add(File.Exists("/dev/fuse") ? "neither root nor fusermount3" : "no /dev/fuse");
+        }
+
+        if (needs.HasFlag(Needs.Loop) && !(root && File.Exists("/dev/loop-control")))
+        {
+            missing.Add("no loop devices (root and /dev/loop-control)");
+        }
+
+        if (needs.HasFlag(Needs.Release) && ReleaseBinary.TryFind() is null)
+        {
+            missing.Add("the release binary is not built (make build, or set BLOCKMOUNT)");
+        }
+
+        return missing.Count == 0 ? null : string.Join("; ", missing);
+    }
+
+    /// <summary>Absolute path of a program, or null.</summary>
+    public static string? FindTool(string name)
+    {
+        string[] folders = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries);
+        return folders.Concat(s_systemFolders).Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+    }
+}
