@@ -1,0 +1,59 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using BlockMount.Storage;
+
+namespace BlockMount.Formats.Qcow2.Check;
+
+/// <summary>Reads big-endian 64-bit entries of a table in the host file, a chunk at a time. Single-threaded; reused for one table after another.</summary>
+internal sealed class TableReader
+{
+    private const int ChunkBytes = 64 << 10;
+
+    private readonly StorageFile _file;
+    private readonly byte[] _chunk;
+    private long _tableOffset;
+    private long _tableBytes;
+
+    // First byte of the table that _chunk holds; -1 when it holds nothing.
+    private long _chunkStart = -1;
+
+    /// <param name="tableBytesMax">The largest table that will be asked for, in bytes.</param>
+    internal TableReader(StorageFile file, long tableBytesMax)
+    {
+        _file = file;
+        _chunk = new byte[Math.Clamp(tableBytesMax, 8, ChunkBytes)];
+    }
+
+    /// <summary>Goes to the table of <paramref name="bytes"/> bytes at host offset <paramref name="offset"/>.</summary>
+    internal void Select(long offset, long bytes)
+    {
+        if (offset != _tableOffset || bytes != _tableBytes)
+        {
+            _tableOffset = offset;
+            _tableBytes = bytes;
+            _chunkStart = -1;
+        }
+    }
+
+    /// <summary>Entry number <paramref name="index"/> of the selected table.</summary>
+    internal ValueTask<ulong> ReadAsync(long index)
+    {
+        Debug.Assert(index >= 0);
+        long position = index * 8;
+        Debug.Assert(position < _tableBytes);
+        return _chunkStart >= 0 && position >= _chunkStart && position < _chunkStart + _chunk.Length
+            ? new ValueTask<ulong>(Decode(position))
+            : LoadAsync(position);
+    }
+
+    private async ValueTask<ulong> LoadAsync(long position)
+    {
+        long start = position / _chunk.Length * _chunk.Length;
+        _chunkStart = -1;
+        await _file.ReadAsync(_tableOffset + start, _chunk.AsMemory(0, (int)Math.Min(_chunk.Length, _tableBytes - start)));
+        _chunkStart = start;
+        return Decode(position);
+    }
+
+    private ulong Decode(long position) => BinaryPrimitives.ReadUInt64BigEndian(_chunk.AsSpan((int)(position - _chunkStart)));
+}
