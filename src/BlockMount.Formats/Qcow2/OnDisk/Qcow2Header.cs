@@ -2,7 +2,8 @@ namespace BlockMount.Formats.Qcow2.OnDisk;
 
 /// <summary>
 /// The header of a qcow2 image, decoded (qcow2 specification, "Header"). All offsets are host offsets in bytes. A value of this
-/// type that came from <see cref="Qcow2HeaderReader"/> has passed every bound that does not need the rest of the file.
+/// type that came from <see cref="Qcow2HeaderReader"/> has passed every bound that does not need the rest of the file; whether
+/// this program can work with the image's features is decided by <see cref="FeaturePolicy"/>.
 /// </summary>
 public sealed record Qcow2Header
 {
@@ -15,8 +16,11 @@ public sealed record Qcow2Header
     /// <summary>log2 of the cluster size: 9 to 21.</summary>
     public required int ClusterBits { get; init; }
 
-    /// <summary>Virtual size in bytes.</summary>
+    /// <summary>Virtual size in bytes: a multiple of 512 (a stored odd tail is not addressable and is cut off, as QEMU does).</summary>
     public required long Size { get; init; }
+
+    /// <summary>0 none, 1 AES, 2 LUKS.</summary>
+    public int CryptMethod { get; init; }
 
     /// <summary>Entries of the active L1 table.</summary>
     public required int L1Size { get; init; }
@@ -49,4 +53,39 @@ public sealed record Qcow2Header
 
     /// <summary>The backing file as named by the image; null if none.</summary>
     public BackingReference? Backing { get; init; }
+
+    /// <summary>Bytes of the fixed header from 112 on: fields of a later revision, kept as they are.</summary>
+    public ReadOnlyMemory<byte> UnknownHeaderBytes { get; init; }
+
+    /// <summary>
+    /// The header extensions in file order, known and unknown, except the end marker and the backing format (which is
+    /// <see cref="BackingReference.Format"/>).
+    /// </summary>
+    public IReadOnlyList<HeaderExtension> Extensions { get; init; } = [];
+
+    /// <summary>Bytes of a cluster: 512 to 2 MiB.</summary>
+    public int ClusterSize => 1 << ClusterBits;
+
+    /// <summary>Bytes of an L2 entry: 8, or 16 with subclusters.</summary>
+    public int L2EntrySize => HasIncompatible(FeatureBits.ExtendedL2) ? 16 : 8;
+
+    /// <summary>True if any bit of <paramref name="mask"/> is set in the incompatible features.</summary>
+    public bool HasIncompatible(ulong mask) => (IncompatibleFeatures & mask) != 0;
+
+    /// <summary>True if any bit of <paramref name="mask"/> is set in the compatible features.</summary>
+    public bool HasCompatible(ulong mask) => (CompatibleFeatures & mask) != 0;
+
+    /// <summary>The first extension of <paramref name="type"/>, or null.</summary>
+    public HeaderExtension? FindExtension(uint type)
+    {
+        foreach (HeaderExtension extension in Extensions)
+        {
+            if (extension.Type == type)
+            {
+                return extension;
+            }
+        }
+
+        return null;
+    }
 }

@@ -1,0 +1,167 @@
+using System.Diagnostics;
+using BlockMount.Base;
+using BlockMount.Formats.Qcow2.Metadata;
+
+namespace BlockMount.Formats.Qcow2.Allocation;
+
+/// <summary>
+/// Hands out free clusters of the image file and takes them back. Runs under the image's metadata mutex. A cluster is free when its
+/// refcount is 0: quarantined clusters keep theirs (<see cref="FreedClusters"/>), so they are never handed out.
+/// </summary>
+public sealed class ClusterAllocator
+{
+    private readonly Geometry _geometry;
+    private readonly RefcountTable _refcounts;
+    private readonly WriteBackOrder _order;
+
+    // Every cluster below is in use.
+    private HostCluster _firstFree;
+
+    // Nothing was ever written from here on: such clusters read as zeros.
+    private HostCluster _untouched;
+
+    /// <param name="fileLength">Length of the image file in bytes: what lies behind it was never written.</param>
+    public ClusterAllocator(Geometry geometry, RefcountTable refcounts, WriteBackOrder order, long fileLength)
+    {
+        _geometry = geometry;
+        _refcounts = refcounts;
+        _order = order;
+        _untouched = new HostCluster(geometry.ClustersFor(fileLength));
+    }
+
+    /// <summary>The end of everything that was ever handed out or found in the file.</summary>
+    public HostCluster Untouched => _untouched;
+
+    /// <summary>
+    /// Takes 1 to <paramref name="count"/> contiguous clusters, with refcount 1. On failure nothing was taken.
+    /// </summary>
+    /// <returns>The clusters, and whether all of them read as zeros because nothing was ever written there.</returns>
+    public async ValueTask<(HostRun Run, bool Fresh)> AllocateAsync(long count)
+    {
+        HostCluster from = _firstFree;
+        HostCluster start = await FindDescribedFreeAsync(from);
+        HostRun run = new(start, await FreeRunLengthAsync(start, count));
+        bool fresh = await TakeAsync(run);
+        // Unless clusters before it became free meanwhile (an old refcount table), the search goes on behind this run.
+        if (_firstFree == from)
+        {
+            _firstFree = run.End;
+        }
+
+        return (run, fresh);
+    }
+
+    /// <summary>Takes exactly <paramref name="count"/> contiguous clusters, with refcount 1. On failure nothing was taken.</summary>
+    public async ValueTask<HostRun> AllocateContiguousAsync(long count)
+    {
+        HostCluster start;
+        if (count >= 1L << _geometry.RefcountBlockBits)
+        {
+            start = await _refcounts.ReserveFreshRunAsync(count);
+        }
+        else
+        {
+            start = await FindDescribedFreeAsync(_firstFree);
+            while (await FreeRunLengthAsync(start, count) is long length && length < count)
+            {
+                start = await FindDescribedFreeAsync(start + length);
+            }
+        }
+
+        HostRun run = new(start, count);
+        await TakeAsync(run);
+        return run;
+    }
+
+    /// <summary>Takes one reference from each cluster of the run; those that reach 0 are free.</summary>
+    public async ValueTask ReleaseAsync(HostRun run)
+    {
+        for (long i = 0; i < run.Count; i++)
+        {
+            await ReleaseOneAsync(run.Start + i);
+        }
+    }
+
+    /// <summary>True if nobody else refers to the cluster.</summary>
+    public async ValueTask<bool> IsLastReferenceAsync(HostCluster cluster) => await _refcounts.GetAsync(cluster) == 1;
+
+    private async ValueTask ReleaseOneAsync(HostCluster cluster)
+    {
+        ulong refcount = await _refcounts.GetAsync(cluster);
+        if (refcount == 0)
+        {
+            throw new BlockIOException(
+                Errno.EIO,
+                $"freeing cluster {cluster.Index} whose refcount is 0 already",
+                "The image is damaged: stop writing to it and run 'qemu-img check'");
+        }
+
+        await _refcounts.SetAsync(cluster, refcount - 1);
+        if (refcount == 1 && cluster.Index < _firstFree.Index)
+        {
+            _firstFree = cluster;
+        }
+    }
+
+    // A free cluster whose refcount can be stored. Creating a refcount block may take the cluster that was found.
+    private async ValueTask<HostCluster> FindDescribedFreeAsync(HostCluster from)
+    {
+        while (true)
+        {
+            HostCluster start = await _refcounts.FindFreeAsync(from);
+            HostRun tableBefore = _refcounts.Location;
+            if (!await _refcounts.EnsureBlockAsync(start))
+            {
+                return start;
+            }
+
+            if (_refcounts.Location != tableBefore)
+            {
+                // The old table's clusters are free now.
+                _firstFree = new HostCluster(Math.Min(_firstFree.Index, tableBefore.Start.Index));
+            }
+        }
+    }
+
+    private async ValueTask<long> FreeRunLengthAsync(HostCluster start, long count)
+    {
+        long length = 1;
+        while (length < count && _refcounts.IsDescribed(start + length) && await _refcounts.GetAsync(start + length) == 0)
+        {
+            length++;
+        }
+
+        return length;
+    }
+
+    private async ValueTask<bool> TakeAsync(HostRun run)
+    {
+        Debug.Assert(run.Start.Index > 0, "cluster 0 holds the header");
+        long taken = 0;
+        try
+        {
+            for (; taken < run.Count; taken++)
+            {
+                await _refcounts.SetAsync(run.Start + taken, 1);
+            }
+        }
+        catch
+        {
+            await UndoTakeAsync(run.Start, taken);
+            throw;
+        }
+
+        bool fresh = run.Start.Index >= _untouched.Index;
+        _untouched = new HostCluster(Math.Max(_untouched.Index, run.End.Index));
+        _order.FileMustCover(_geometry.OffsetOf(run.End));
+        return fresh;
+    }
+
+    private async ValueTask UndoTakeAsync(HostCluster start, long count)
+    {
+        for (long i = 0; i < count; i++)
+        {
+            await _refcounts.SetAsync(start + i, 0);
+        }
+    }
+}

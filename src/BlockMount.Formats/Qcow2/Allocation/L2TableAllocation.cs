@@ -1,0 +1,84 @@
+using BlockMount.Base.Buffers;
+using BlockMount.Formats.Qcow2.Metadata;
+using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Storage;
+
+namespace BlockMount.Formats.Qcow2.Allocation;
+
+/// <summary>
+/// Makes sure that an L2 table exists and belongs to the active L1 table alone. Runs under the image's metadata mutex. A new
+/// table's first content is in the file before the L1 entry is changed in memory, and flushed before that entry is written.
+/// </summary>
+public sealed class L2TableAllocation
+{
+    private readonly StorageFile _file;
+    private readonly Geometry _geometry;
+    private readonly GuestTables _tables;
+    private readonly ClusterAllocator _allocator;
+    private readonly FreedClusters _freed;
+    private readonly WriteBackOrder _order;
+
+    public L2TableAllocation(
+        StorageFile file, Geometry geometry, GuestTables tables, ClusterAllocator allocator, FreedClusters freed, WriteBackOrder order)
+    {
+        _file = file;
+        _geometry = geometry;
+        _tables = tables;
+        _allocator = allocator;
+        _freed = freed;
+        _order = order;
+    }
+
+    /// <summary>After this the L2 table of <paramref name="cluster"/> may be changed in place.</summary>
+    public async ValueTask EnsureWritableAsync(GuestCluster cluster)
+    {
+        L1Entry entry = _tables.L1EntryOf(cluster);
+        if (entry.IsPresent && entry.IsCopied)
+        {
+            return;
+        }
+
+        (HostRun run, bool fresh) = await _allocator.AllocateAsync(1);
+        long offset = _geometry.OffsetOf(run.Start);
+        try
+        {
+            _tables.L2.Drop(offset, _geometry.ClusterSize);
+            if (entry.IsPresent)
+            {
+                await CopyTableAsync(entry.TableOffset, offset);
+            }
+            else if (!fresh)
+            {
+                await _file.WriteZeroesAsync(offset, _geometry.ClusterSize, mayUnmap: false);
+            }
+        }
+        catch
+        {
+            await _allocator.ReleaseAsync(run);
+            throw;
+        }
+
+        _order.TablesAfterFlush();
+        _tables.L1.Set(_geometry.L1Index(cluster), L1Entry.ForOwnTable(offset));
+        if (entry.IsPresent)
+        {
+            _freed.Unlinked(new HostRun(_geometry.HostClusterOf(entry.TableOffset), 1));
+        }
+    }
+
+    // A table that is shared with a snapshot is never dirty, so the file has its content.
+    private async ValueTask CopyTableAsync(long from, long to)
+    {
+        AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(_geometry.ClusterSize);
+        try
+        {
+            Memory<byte> table = buffer.Memory[.._geometry.ClusterSize];
+            await _file.ReadAsync(from, table);
+            await _file.WriteAsync(to, table);
+        }
+        finally
+        {
+            AlignedBufferPool.Shared.Return(buffer);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+using BlockMount.Formats.Qcow2.OnDisk;
+
+namespace BlockMount.Formats.Qcow2;
+
+/// <summary>
+/// The arithmetic of one image: sizes and shifts that follow from cluster size and refcount width (qcow2 specification,
+/// "Host cluster management" and "Guest cluster mapping"). Immutable.
+/// </summary>
+public sealed class Geometry
+{
+    // Tables are cached in pieces: whole 2 MiB tables would be read for one entry.
+    private const int SliceBytesMax = 4096;
+
+    /// <summary>Takes over the sizes of a validated header.</summary>
+    public Geometry(Qcow2Header header)
+    {
+        Version = header.Version;
+        ClusterBits = header.ClusterBits;
+        RefcountOrder = header.RefcountOrder;
+        SliceSize = Math.Min(ClusterSize, SliceBytesMax);
+    }
+
+    /// <summary>2 or 3.</summary>
+    public int Version { get; }
+
+    /// <summary>log2 of the cluster size.</summary>
+    public int ClusterBits { get; }
+
+    /// <summary>log2 of a refcount's width in bits.</summary>
+    public int RefcountOrder { get; }
+
+    /// <summary>Bytes in a cluster.</summary>
+    public int ClusterSize => 1 << ClusterBits;
+
+    /// <summary>Bytes of a table that are cached as one.</summary>
+    public int SliceSize { get; }
+
+    /// <summary>Entries of an L2 table, which fills one cluster.</summary>
+    public int L2Entries => ClusterSize / sizeof(ulong);
+
+    /// <summary>Entries of an L2 slice.</summary>
+    public int L2SliceEntries => SliceSize / sizeof(ulong);
+
+    /// <summary>Guest bytes that one L1 entry covers.</summary>
+    public long L1EntryCoverage => (long)L2Entries << ClusterBits;
+
+    /// <summary>log2 of the number of clusters that one refcount block covers.</summary>
+    public int RefcountBlockBits => ClusterBits + 3 - RefcountOrder;
+
+    /// <summary>log2 of the number of clusters that one slice of a refcount block covers.</summary>
+    public int RefcountSliceEntries => SliceSize * 8 >> RefcountOrder;
+
+    /// <summary>The largest refcount that fits.</summary>
+    public ulong RefcountMax => RefcountOrder == 6 ? ulong.MaxValue : (1UL << (1 << RefcountOrder)) - 1;
+
+    /// <summary>The cluster that holds a guest byte.</summary>
+    public GuestCluster GuestClusterOf(long guestOffset) => new(guestOffset >> ClusterBits);
+
+    /// <summary>The cluster that holds a byte of the image file.</summary>
+    public HostCluster HostClusterOf(long hostOffset) => new(hostOffset >> ClusterBits);
+
+    /// <summary>Guest offset of a cluster's first byte.</summary>
+    public long OffsetOf(GuestCluster cluster) => cluster.Index << ClusterBits;
+
+    /// <summary>Host offset of a cluster's first byte.</summary>
+    public long OffsetOf(HostCluster cluster) => cluster.Index << ClusterBits;
+
+    /// <summary>The part of <paramref name="offset"/> inside its cluster.</summary>
+    public int OffsetInCluster(long offset) => (int)(offset & (ClusterSize - 1));
+
+    /// <summary>Clusters needed for <paramref name="bytes"/>.</summary>
+    public long ClustersFor(long bytes) => (bytes + ClusterSize - 1) >> ClusterBits;
+
+    /// <summary>Index into the L1 table.</summary>
+    public long L1Index(GuestCluster cluster) => cluster.Index >> (ClusterBits - 3);
+
+    /// <summary>Index into the L2 table.</summary>
+    public int L2Index(GuestCluster cluster) => (int)(cluster.Index & (L2Entries - 1));
+
+    /// <summary>L1 entries that a disk of <paramref name="size"/> bytes needs.</summary>
+    public long L1EntriesFor(long size) => (size + L1EntryCoverage - 1) / L1EntryCoverage;
+}

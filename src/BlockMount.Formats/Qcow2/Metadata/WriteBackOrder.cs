@@ -1,0 +1,84 @@
+using BlockMount.Base;
+using BlockMount.Storage;
+
+namespace BlockMount.Formats.Qcow2.Metadata;
+
+/// <summary>
+/// The only place that knows in which order metadata reaches the disk (I2, I3; I4 is kept by
+/// <see cref="Allocation.FreedClusters"/>). Everything here runs under the image's metadata mutex.
+/// <list type="number">
+/// <item>refcounts: an increase may reach the disk at any time, it leaks at worst;</item>
+/// <item>a flush, if anything that L2 or L1 entries rely on was written since the last one: refcounts (I3), copied edges (I2), the
+/// first content of new L2 tables, the length of the file;</item>
+/// <item>L2 slices and L1 sectors. A new L1 entry may arrive before its table's later changes: the table's first content, which is
+/// on disk since step 2, is a state from before those changes.</item>
+/// </list>
+/// </summary>
+public sealed class WriteBackOrder
+{
+    private readonly StorageFile _file;
+    private readonly MetadataCache _refcounts;
+    private readonly MetadataCache _l2;
+
+    private bool _barrierNeeded;
+    private long _fileLengthWanted;
+    private BlockIOException? _poison;
+
+    public WriteBackOrder(StorageFile file, MetadataCache refcounts, MetadataCache l2)
+    {
+        _file = file;
+        _refcounts = refcounts;
+        _l2 = l2;
+    }
+
+    /// <summary>So much is dirty that it should be written before more is changed.</summary>
+    public bool IsCrowded => _l2.IsCrowded || _refcounts.IsCrowded;
+
+    /// <summary>Something was written that must be on disk before any L2 or L1 entry that is changed from now on (I2, I3).</summary>
+    public void TablesAfterFlush() => _barrierNeeded = true;
+
+    /// <summary>The file must be at least this long before tables point to its end: fresh clusters may be written only in part.</summary>
+    public void FileMustCover(long hostOffset) => _fileLengthWanted = Math.Max(_fileLengthWanted, hostOffset);
+
+    /// <summary>
+    /// A change of the header failed half-way: nobody knows which table or size it names. Nothing is written back any more, so every later
+    /// flush fails until the image is opened again.
+    /// </summary>
+    public void Poison(BlockIOException reason) => _poison ??= reason;
+
+    /// <summary>Writes all dirty metadata in order. Its durability is the business of whoever flushes next.</summary>
+    public async ValueTask WriteBackAsync(L1Table l1)
+    {
+        if (_poison is not null)
+        {
+            throw new BlockIOException(
+                _poison.Errno, $"write-back of metadata of '{_file.Name}' after its header could not be changed", "Close the image and open it again", _poison);
+        }
+
+        if (_refcounts.HasDirty)
+        {
+            _barrierNeeded = true;
+            await _refcounts.WriteBackAsync();
+        }
+
+        if (!_l2.HasDirty && !l1.HasDirty)
+        {
+            return;
+        }
+
+        if (_file.Length < _fileLengthWanted)
+        {
+            _barrierNeeded = true;
+            await _file.ResizeAsync(_fileLengthWanted);
+        }
+
+        if (_barrierNeeded)
+        {
+            await _file.FlushAsync();
+            _barrierNeeded = false;
+        }
+
+        await _l2.WriteBackAsync();
+        await l1.WriteBackAsync();
+    }
+}

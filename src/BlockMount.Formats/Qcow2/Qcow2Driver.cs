@@ -1,0 +1,222 @@
+using BlockMount.Base;
+using BlockMount.Formats.Qcow2.Allocation;
+using BlockMount.Formats.Qcow2.Compression;
+using BlockMount.Formats.Qcow2.Metadata;
+using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Formats.Qcow2.Translation;
+using BlockMount.Storage;
+
+namespace BlockMount.Formats.Qcow2;
+
+/// <summary>
+/// The qcow2 format, versions 2 and 3. A facade: translation, allocation and write-back live in the folders of those names, and
+/// Metadata/README.md states the order of writes. Owns its file.
+/// </summary>
+public sealed class Qcow2Driver : FormatDriver
+{
+    private readonly StorageFile _file;
+    private readonly Qcow2Header _header;
+    private readonly Geometry _geometry;
+    private readonly MappingLookup _lookup;
+    private readonly CompressedClusters _compressed;
+    private readonly WriteSide? _write;
+
+    // Changed only by ResizeAsync, under exclusive use.
+    private long _virtualSize;
+
+    private Qcow2Driver(
+        StorageFile file, Qcow2Header header, Geometry geometry, MappingLookup lookup, CompressedClusters compressed, WriteSide? write)
+    {
+        _file = file;
+        _header = header;
+        _geometry = geometry;
+        _lookup = lookup;
+        _compressed = compressed;
+        _write = write;
+        // As QEMU: a size that is no multiple of a sector is rounded down.
+        _virtualSize = Alignment.Down(header.Size, 512);
+    }
+
+    /// <inheritdoc/>
+    public override string FormatName => "qcow2";
+
+    /// <inheritdoc/>
+    public override long VirtualSize => _virtualSize;
+
+    /// <inheritdoc/>
+    public override bool ReadOnly => _write is null;
+
+    /// <inheritdoc/>
+    public override int ClusterSize => _geometry.ClusterSize;
+
+    /// <inheritdoc/>
+    public override long AllocatedBytes => _file.AllocatedBytes;
+
+    /// <inheritdoc/>
+    public override BackingReference? Backing => _header.Backing;
+
+    /// <summary>The header as it was when the image was opened.</summary>
+    public Qcow2Header Header => _header;
+
+    /// <summary>
+    /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
+    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits, because this program does not keep
+    /// what they stand for.
+    /// </summary>
+    /// <exception cref="ImageFormatException">Not a usable image; see <see cref="FeaturePolicy"/>.</exception>
+    /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
+    public static async ValueTask<Qcow2Driver> OpenAsync(StorageFile file, Qcow2OpenOptions options)
+    {
+        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
+        FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name);
+        Geometry geometry = new(header);
+        L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
+        MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
+        GuestTables tables = new(file, geometry, l1, l2);
+        MappingLookup lookup = new(file, geometry, tables);
+        CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
+        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, options);
+        return new Qcow2Driver(file, header, geometry, lookup, compressed, write);
+    }
+
+    /// <inheritdoc/>
+    public override MapLease EnterLease() => _write is null ? default : _write.Epoch.Enter();
+
+    /// <inheritdoc/>
+    public override ValueTask ReadCompressedAsync(Mapping mapping, long offset, Memory<byte> buffer) =>
+        _compressed.ReadAsync(mapping, _geometry.OffsetInCluster(offset), buffer);
+
+    /// <inheritdoc/>
+    public override ValueTask CommitWriteAsync(PendingAllocation allocation) => Writable.Commit.CommitAsync((Qcow2Allocation)allocation);
+
+    /// <inheritdoc/>
+    public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Writable.Commit.AbandonAsync((Qcow2Allocation)allocation);
+
+    /// <inheritdoc/>
+    public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags) =>
+        Writable.Drop.ZeroAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length), flags);
+
+    /// <inheritdoc/>
+    public override ValueTask DiscardAsync(long offset, long length) =>
+        Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+
+    /// <inheritdoc/>
+    public override ValueTask FlushAsync() => _write is null ? ValueTask.CompletedTask : _write.Metadata.FlushAsync();
+
+    /// <inheritdoc/>
+    public override async ValueTask ResizeAsync(long size)
+    {
+        if (_header.Version < 3 && _header.SnapshotCount > 0)
+        {
+            throw new BlockIOException(
+                Errno.EOPNOTSUPP,
+                $"resize of '{_file.Name}', a version 2 image with internal snapshots",
+                "Delete the snapshots first, or convert the image to version 3");
+        }
+
+        await Writable.Resize.RunAsync(_virtualSize, size);
+        _virtualSize = size;
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask DisposeAsync()
+    {
+        try
+        {
+            if (_write is not null)
+            {
+                await _write.Metadata.FlushForCloseAsync();
+            }
+        }
+        finally
+        {
+            await _file.DisposeAsync();
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override ValueTask<Mapping> MapCoreAsync(long offset, long length, MapPurpose purpose) =>
+        _lookup.TryMap(offset, length, out Mapping mapping) ? new ValueTask<Mapping>(mapping) : MapSlowAsync(offset, length);
+
+    /// <inheritdoc/>
+    protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length) =>
+        _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
+            ? new ValueTask<WritePlan>(plan)
+            : Writable.Preparation.PrepareAsync(offset, length);
+
+    private WriteSide Writable => _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+
+    private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
+    {
+        Mapping mapping;
+        do
+        {
+            // Another load may evict the slice before the look-up; with two-slice caches it does.
+            await _lookup.LoadAsync(offset);
+        }
+        while (!_lookup.TryMap(offset, length, out mapping));
+
+        return mapping;
+    }
+
+    private static int Slices(long bytes, Geometry geometry) => (int)Math.Clamp(bytes / geometry.SliceSize, 2, int.MaxValue);
+
+    /// <summary>What a writable image has beyond a readable one.</summary>
+    private sealed class WriteSide
+    {
+        private WriteSide(
+            ReclaimEpoch epoch, MetadataWriter metadata, WritePreparation preparation, WriteCommit commit, DropClusters drop, Qcow2Resize resize)
+        {
+            Epoch = epoch;
+            Metadata = metadata;
+            Preparation = preparation;
+            Commit = commit;
+            Drop = drop;
+            Resize = resize;
+        }
+
+        internal ReclaimEpoch Epoch { get; }
+
+        internal MetadataWriter Metadata { get; }
+
+        internal WritePreparation Preparation { get; }
+
+        internal WriteCommit Commit { get; }
+
+        internal DropClusters Drop { get; }
+
+        internal Qcow2Resize Resize { get; }
+
+        internal static async ValueTask<WriteSide> OpenAsync(
+            StorageFile file,
+            Qcow2Header header,
+            Geometry geometry,
+            GuestTables tables,
+            MappingLookup lookup,
+            CompressedClusters compressed,
+            Qcow2OpenOptions options)
+        {
+            MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
+            WriteBackOrder order = new(file, blocks, tables.L2);
+            HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
+            RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, location);
+            if (header.AutoclearFeatures != 0)
+            {
+                await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, 0);
+            }
+
+            ClusterAllocator allocator = new(geometry, refcounts, order, file.Length);
+            ReclaimEpoch epoch = new();
+            FreedClusters freed = new(file, geometry, allocator, epoch, options.DiscardToHost);
+            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, order, compressed.Clear);
+            DropClusters drop = new(geometry, tables, metadata, header.Backing is not null);
+            return new WriteSide(
+                epoch,
+                metadata,
+                new WritePreparation(file, geometry, tables, lookup, metadata),
+                new WriteCommit(geometry, tables, metadata),
+                drop,
+                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop));
+        }
+    }
+}

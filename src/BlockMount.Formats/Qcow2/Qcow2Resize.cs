@@ -1,0 +1,124 @@
+using BlockMount.Base;
+using BlockMount.Base.Async;
+using BlockMount.Formats.Qcow2.Metadata;
+using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Formats.Qcow2.Translation;
+using BlockMount.Storage;
+
+namespace BlockMount.Formats.Qcow2;
+
+/// <summary>
+/// Changes the virtual size. Needs exclusive use of the image. Every step is on disk before the next: a crash leaves the old or the
+/// new size, never data from beyond the end.
+/// </summary>
+internal sealed class Qcow2Resize
+{
+    private const int L1BytesMax = 32 << 20;
+    private const int SectorSize = 512;
+
+    private readonly StorageFile _file;
+    private readonly Geometry _geometry;
+    private readonly GuestTables _tables;
+    private readonly MappingLookup _lookup;
+    private readonly MetadataWriter _writer;
+    private readonly DropClusters _drop;
+
+    internal Qcow2Resize(
+        StorageFile file, Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer, DropClusters drop)
+    {
+        _file = file;
+        _geometry = geometry;
+        _tables = tables;
+        _lookup = lookup;
+        _writer = writer;
+        _drop = drop;
+    }
+
+    internal async ValueTask RunAsync(long oldSize, long newSize)
+    {
+        Check(newSize);
+        if (newSize > oldSize)
+        {
+            await GrowAsync(oldSize, newSize);
+        }
+        else if (newSize < oldSize)
+        {
+            await ShrinkAsync(newSize);
+        }
+    }
+
+    private void Check(long newSize)
+    {
+        if (newSize < 0 || newSize % SectorSize != 0)
+        {
+            throw new BlockIOException(
+                Errno.EINVAL, $"resize of '{_file.Name}' to {newSize} bytes", $"The size of a qcow2 image is a multiple of {SectorSize} bytes");
+        }
+
+        if (_geometry.L1EntriesFor(newSize) > L1BytesMax / sizeof(ulong))
+        {
+            throw new BlockIOException(
+                Errno.EFBIG,
+                $"resize of '{_file.Name}' to {newSize} bytes",
+                $"With clusters of {_geometry.ClusterSize} bytes an image holds at most {L1BytesMax / sizeof(ulong) * _geometry.L1EntryCoverage} bytes");
+        }
+    }
+
+    private async ValueTask GrowAsync(long oldSize, long newSize)
+    {
+        // What an earlier shrink or another program left behind the end must not come to light.
+        await ForgetBeyondAsync(oldSize);
+        await ZeroRestOfLastClusterAsync(oldSize);
+        if (_geometry.L1EntriesFor(newSize) > _tables.L1.Count)
+        {
+            await MoveL1Async((int)_geometry.L1EntriesFor(newSize));
+        }
+
+        await _writer.FlushAsync();
+        await HeaderUpdate.WriteSizeAsync(_file, _writer.Order, newSize);
+    }
+
+    private async ValueTask ShrinkAsync(long newSize)
+    {
+        await _writer.FlushAsync();
+        await HeaderUpdate.WriteSizeAsync(_file, _writer.Order, newSize);
+        await ForgetBeyondAsync(newSize);
+        await _writer.FlushAsync();
+    }
+
+    private ValueTask ForgetBeyondAsync(long size)
+    {
+        GuestCluster first = new(_geometry.ClustersFor(size));
+        long described = (long)_tables.L1.Count * _geometry.L2Entries;
+        return first.Index < described ? _drop.ForgetAsync(first, described - first.Index) : ValueTask.CompletedTask;
+    }
+
+    private async ValueTask ZeroRestOfLastClusterAsync(long size)
+    {
+        int inCluster = _geometry.OffsetInCluster(size);
+        if (inCluster == 0)
+        {
+            return;
+        }
+
+        await _lookup.LoadAsync(size);
+        if (_lookup.TryPlanInPlace(size, _geometry.ClusterSize - inCluster, out WritePlan plan))
+        {
+            await plan.File.WriteZeroesAsync(plan.FileOffset, plan.Length, mayUnmap: false);
+        }
+    }
+
+    private async ValueTask MoveL1Async(int count)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        L1Table old = _tables.L1;
+        HostRun run = await _writer.Allocator.AllocateContiguousAsync(_geometry.ClustersFor((long)count * sizeof(ulong)));
+        L1Table moved = await old.CopyToAsync(_geometry.OffsetOf(run.Start), count, _geometry.ClusterSize);
+        // Refcounts, tables and the copy are on disk before the header names it.
+        await _writer.Order.WriteBackAsync(old);
+        await _file.FlushAsync();
+        await HeaderUpdate.WriteL1TableAsync(_file, _writer.Order, _geometry.OffsetOf(run.Start), count);
+        _tables.Replace(moved);
+        _writer.Unlink(new HostRun(_geometry.HostClusterOf(old.HostOffset), _geometry.ClustersFor((long)old.Count * sizeof(ulong))));
+    }
+}
