@@ -16,6 +16,8 @@ public sealed class NbdServer : IAsyncDisposable
     // After a failed accept (no descriptors left) the next attempt waits: the cause does not go away at once.
     private static readonly TimeSpan s_acceptRetryDelay = TimeSpan.FromMilliseconds(100);
 
+    private const int LocalSendBufferBytes = 1 << 20;
+
     private readonly NbdServerOptions _options;
     private readonly ILogger _logger;
     private readonly NbdListener _listener;
@@ -181,13 +183,15 @@ public sealed class NbdServer : IAsyncDisposable
     // Sets what a TCP connection needs and returns a name of the client for the log.
     private static string Configure(Socket socket)
     {
-        if (socket.AddressFamily == AddressFamily.Unix)
-        {
-            return "a local client";
-        }
-
         try
         {
+            if (socket.AddressFamily == AddressFamily.Unix)
+            {
+                // As much as the kernel allows: a large reply then fits without waiting for the client. TCP sizes itself.
+                socket.SendBufferSize = LocalSendBufferBytes;
+                return "a local client";
+            }
+
             socket.NoDelay = true;
             socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
             return socket.RemoteEndPoint?.ToString() ?? "a client";
