@@ -44,13 +44,17 @@ public sealed class PosixFileAllocationTests : IDisposable
         // tmpfs has no reads that only look at the page cache, so every read takes the hop.
         await using StorageFile file = await PosixStorage.Instance.OpenAsync(_memory.Create("file", new byte[1 << 20]), new StorageOpenOptions());
         byte[] buffer = new byte[4096];
-        await ReadManyAsync(file, buffer);
-        long before = GC.GetTotalAllocatedBytes(precise: true);
-        await ReadManyAsync(file, buffer);
-        long bytes = GC.GetTotalAllocatedBytes(precise: true) - before;
+        long fewest = long.MaxValue;
+        for (int pass = 0; pass < 6; pass++)
+        {
+            long before = GC.GetTotalAllocatedBytes(precise: true);
+            await ReadManyAsync(file, buffer);
+            fewest = Math.Min(fewest, GC.GetTotalAllocatedBytes(precise: true) - before);
+        }
 
-        // All threads are counted, also the test runner's own; one object for each read would be 240,000 bytes.
-        Assert.InRange(bytes, 0, Operations);
+        // All threads are counted, also those with which the test host reports results: hence the best of several passes,
+        // and less than a byte for each read rather than none at all.
+        Assert.InRange(fewest, 0, Operations - 1);
     }
 
     private static long MeasureInline(Func<long, ValueTask> operation)
