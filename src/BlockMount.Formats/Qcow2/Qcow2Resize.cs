@@ -1,7 +1,6 @@
 using BlockMount.Base;
 using BlockMount.Base.Async;
 using BlockMount.Formats.Qcow2.Metadata;
-using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Formats.Qcow2.Translation;
 using BlockMount.Storage;
 
