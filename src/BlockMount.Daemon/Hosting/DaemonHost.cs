@@ -98,7 +98,6 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         {
             _mountPoint.Make();
             _fuse = await Composition.MountAsync(_device, FuseOptions(image, writable), _logs.CreateLogger("Fuse"));
-            await MountProbe.CheckAsync(_mountPoint.FullPath);
         }
 
         LogStarted(image, _mountPoint?.FullPath, uri);
