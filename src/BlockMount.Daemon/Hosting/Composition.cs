@@ -1,10 +1,10 @@
 using System.CommandLine;
-using BlockMount.Base;
 using BlockMount.Block.Devices;
 using BlockMount.Block.Nodes;
 using BlockMount.Daemon.Cli;
 using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
+using BlockMount.Exports.Nbd;
 using BlockMount.Formats.Raw;
 using BlockMount.Storage;
 using Microsoft.Extensions.Logging;
@@ -33,9 +33,21 @@ internal static class Composition
         return new FormatNode("node0", request.Image, new RawDriver(file), null);
     }
 
-    /// <summary>Serves the device over NBD; returns the server and the URI of its export.</summary>
-    public static ValueTask<(Export Server, string Uri)> ServeNbdAsync(MountRequest request, BlockDevice device, bool writable, ILogger log) =>
-        throw new BlockMountException("this build has no NBD server");
+    /// <summary>Listens for NBD clients and offers them the device; returns the server and the export's URI.</summary>
+    public static async ValueTask<(NbdServer Server, string Uri)> ServeNbdAsync(MountRequest request, BlockDevice device, ILogger log)
+    {
+        NbdServer server = await NbdServer.StartAsync(new NbdServerOptions { EndPoint = request.Nbd! }, log);
+        try
+        {
+            _ = server.AddExport(request.ExportName, device, !device.ReadOnly, request.Image);
+            return (server, server.UriFor(request.ExportName));
+        }
+        catch
+        {
+            await server.DisposeAsync();
+            throw;
+        }
+    }
 
     /// <summary>Shows the device as a file.</summary>
     public static async ValueTask<Export> MountAsync(BlockDevice device, FuseExportOptions options, ILogger log) =>
