@@ -1,11 +1,12 @@
 using System.CommandLine;
-using BlockMount.Base;
-using BlockMount.Base.Interop;
 using BlockMount.Block.Devices;
 using BlockMount.Block.Nodes;
 using BlockMount.Daemon.Cli;
 using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
+using BlockMount.Exports.Nbd;
+using BlockMount.Formats.Raw;
+using BlockMount.Storage;
 using Microsoft.Extensions.Logging;
 
 namespace BlockMount.Daemon.Hosting;
@@ -20,17 +21,35 @@ internal static class Composition
     public static IEnumerable<Command> ImageCommands() => [];
 
     /// <summary>Opens the image and everything it stands on.</summary>
-    public static ValueTask<Node> OpenChainAsync(MountRequest request) =>
-        throw new BlockMountException($"could not open '{request.Image}': this build has no storage");
+    public static async ValueTask<Node> OpenChainAsync(MountRequest request)
+    {
+        StorageFile file = await PosixStorage.Instance.OpenAsync(request.Image, new StorageOpenOptions
+        {
+            ReadOnly = request.Options.ReadOnly,
+            Direct = request.Options.Direct,
+            NoFlush = request.Options.NoFlush,
+            ShareWrite = request.Options.ShareWrite,
+        });
+        return new FormatNode("node0", request.Image, new RawDriver(file), null);
+    }
 
-    /// <summary>Serves the device over NBD; returns the server and the URI of its export.</summary>
-    public static ValueTask<(Export Server, string Uri)> ServeNbdAsync(MountRequest request, BlockDevice device, bool writable, ILogger log) =>
-        throw new BlockMountException("this build has no NBD server");
+    /// <summary>Listens for NBD clients and offers them the device; returns the server and the export's URI.</summary>
+    public static async ValueTask<(NbdServer Server, string Uri)> ServeNbdAsync(MountRequest request, BlockDevice device, ILogger log)
+    {
+        NbdServer server = await NbdServer.StartAsync(new NbdServerOptions { EndPoint = request.Nbd! }, log);
+        try
+        {
+            _ = server.AddExport(request.ExportName, device, !device.ReadOnly, request.Image);
+            return (server, server.UriFor(request.ExportName));
+        }
+        catch
+        {
+            await server.DisposeAsync();
+            throw;
+        }
+    }
 
     /// <summary>Shows the device as a file.</summary>
-    public static ValueTask<Export> MountAsync(BlockDevice device, FuseExportOptions options, ILogger log) =>
-        throw new BlockMountException("this build has no FUSE export");
-
-    /// <summary>Detaches a mount of ours whose daemon died.</summary>
-    public static void ClearStaleMount(string path) => LibcProcess.umount2(path, LibcProcess.MNT_DETACH);
+    public static async ValueTask<Export> MountAsync(BlockDevice device, FuseExportOptions options, ILogger log) =>
+        await FuseExport.StartAsync(device, options, log);
 }
