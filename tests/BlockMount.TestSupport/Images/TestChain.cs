@@ -1,0 +1,149 @@
+using BlockMount.Block.Devices;
+using BlockMount.Block.Nodes;
+using BlockMount.Formats;
+using BlockMount.Formats.Qcow2;
+using BlockMount.Formats.Raw;
+using BlockMount.Storage;
+
+namespace BlockMount.TestSupport.Images;
+
+/// <summary>A chain of images in memory: the backing images are filled and stay as they are, the top is empty at first. Deterministic from its seed.</summary>
+public sealed class TestChain
+{
+    private const long PlentyOfCache = 1 << 20;
+
+    // From the base upwards, without the top.
+    private readonly List<(MemoryFile File, BackingKind Format)> _backing = [];
+
+    private TestChain(ImageGeometry geometry)
+    {
+        Geometry = geometry;
+    }
+
+    /// <summary>The shape.</summary>
+    public ImageGeometry Geometry { get; }
+
+    /// <summary>The top image as it was created; open the chain with handles that <see cref="MemoryFile.Reopen"/> gives.</summary>
+    public MemoryFile Top { get; private set; } = null!;
+
+    /// <summary>What the disk reads at the beginning: <see cref="ImageGeometry.Size"/> bytes.</summary>
+    public byte[] InitialContent { get; private set; } = [];
+
+    /// <summary>Builds the chain.</summary>
+    public static async ValueTask<TestChain> CreateAsync(ImageGeometry geometry, int seed)
+    {
+        TestChain chain = new(geometry);
+        Random random = new(seed);
+        byte[] content = [];
+        for (int layer = 1; layer < geometry.Depth; layer++)
+        {
+            bool raw = layer == 1 && geometry.Backing == BackingKind.Raw;
+            content = await chain.AddBackingAsync(raw, content, random);
+        }
+
+        chain.InitialContent = new byte[geometry.Size];
+        content.AsSpan(0, (int)Math.Min(content.Length, geometry.Size)).CopyTo(chain.InitialContent);
+        chain.Top = new MemoryFile("top", readOnly: false, chain.EmptyLayer(geometry));
+        return chain;
+    }
+
+    /// <summary>Opens the chain for writing with <paramref name="top"/> as the top's file, which the device owns; if this fails it is closed, too.</summary>
+    public async ValueTask<BlockDevice> OpenAsync(StorageFile top)
+    {
+        Node? below = null;
+        try
+        {
+            below = await OpenBackingAsync();
+            return new BlockDevice("test", await OpenLayerAsync(top, readOnly: false, below), readOnly: false);
+        }
+        catch
+        {
+            await top.DisposeAsync();
+            if (below is not null)
+            {
+                await below.DisposeAsync();
+            }
+
+            throw;
+        }
+    }
+
+    /// <summary>Writes the chain into host files, for tools to open: "base0", "base1", ..., and the top as <paramref name="topName"/>.</summary>
+    public async ValueTask SaveAsync(ScratchFolder folder, string topName, ReadOnlyMemory<byte> top)
+    {
+        for (int i = 0; i < _backing.Count; i++)
+        {
+            await File.WriteAllBytesAsync(folder[BackingName(i)], _backing[i].File.ToArray());
+        }
+
+        await QemuImg.SaveAsync(folder[topName], top);
+    }
+
+    private static string BackingName(int index) => $"base{index}";
+
+    private byte[] EmptyLayer(ImageGeometry geometry) => _backing.Count == 0
+        ? EmptyImage.Create(geometry)
+        : EmptyImage.Create(geometry, BackingName(_backing.Count - 1), _backing[^1].Format == BackingKind.Raw ? "raw" : "qcow2");
+
+    private async ValueTask<byte[]> AddBackingAsync(bool raw, byte[] below, Random random)
+    {
+        byte[] content = new byte[Geometry.BackingSize];
+        below.AsSpan(0, Math.Min(below.Length, content.Length)).CopyTo(content);
+        if (raw)
+        {
+            for (int i = 0; i < 4; i++)
+            {
+                (int offset, int length) = Range(content.Length, random);
+                random.NextBytes(content.AsSpan(offset, length));
+            }
+
+            _backing.Add((new MemoryFile(BackingName(_backing.Count), readOnly: false, content), BackingKind.Raw));
+            return content;
+        }
+
+        MemoryFile file = new(BackingName(_backing.Count), readOnly: false, EmptyLayer(Geometry with { Size = Geometry.BackingSize }));
+        BlockDevice device = await OpenAsync(file);
+        for (int i = 0; i < 4; i++)
+        {
+            (int offset, int length) = Range(content.Length, random);
+            random.NextBytes(content.AsSpan(offset, length));
+            await device.WriteAsync(offset, content.AsMemory(offset, length));
+        }
+
+        await device.DisposeAsync();
+        _backing.Add((file, BackingKind.Qcow2));
+        return content;
+    }
+
+    private static (int Offset, int Length) Range(int size, Random random)
+    {
+        int offset = random.Next(size);
+        return (offset, random.Next(1, Math.Max(2, Math.Min(size - offset, size / 3))));
+    }
+
+    private async ValueTask<Node?> OpenBackingAsync()
+    {
+        Node? below = null;
+        foreach ((MemoryFile file, BackingKind format) in _backing)
+        {
+            MemoryFile handle = file.Reopen(readOnly: true);
+            below = format == BackingKind.Raw
+                ? new FormatNode(file.Name, file.Name, new RawDriver(handle), below)
+                : await OpenLayerAsync(handle, readOnly: true, below);
+        }
+
+        return below;
+    }
+
+    private async ValueTask<FormatNode> OpenLayerAsync(StorageFile file, bool readOnly, Node? below)
+    {
+        Qcow2OpenOptions options = new()
+        {
+            ReadOnly = readOnly,
+            CacheBytes = Geometry.TinyCache ? 1 : PlentyOfCache,
+            DiscardToHost = Geometry.DiscardToHost,
+        };
+        FormatDriver driver = await Qcow2Driver.OpenAsync(file, options);
+        return new FormatNode(file.Name, file.Name, driver, below);
+    }
+}

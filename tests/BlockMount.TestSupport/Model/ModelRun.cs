@@ -1,0 +1,156 @@
+using BlockMount.Base;
+using BlockMount.Block.Devices;
+using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.Check;
+using BlockMount.TestSupport.Images;
+
+namespace BlockMount.TestSupport.Model;
+
+/// <summary>A disk did not do what its model says.</summary>
+public sealed class ModelMismatchException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>
+/// Runs a workload, one operation after the other, on a chain and on a byte array, and compares: after each read, after each discard, and the whole disk
+/// whenever the image is closed. A closed image must be free of corruption and of leaks.
+/// </summary>
+public sealed class ModelRun
+{
+    private readonly TestChain _chain;
+    private readonly byte[] _buffer;
+    private byte[] _model;
+    private BlockDevice _device;
+
+    private ModelRun(TestChain chain, BlockDevice device, long sizeMax)
+    {
+        _chain = chain;
+        _device = device;
+        _model = (byte[])chain.InitialContent.Clone();
+        _buffer = new byte[sizeMax];
+    }
+
+    /// <summary>The disk's content as it must be.</summary>
+    public ReadOnlyMemory<byte> Model => _model;
+
+    /// <summary>Runs everything and closes the image.</summary>
+    /// <param name="sizeMax">The largest size that the workload gives the disk.</param>
+    /// <exception cref="ModelMismatchException">With the number of the operation that showed it.</exception>
+    public static async ValueTask<ModelRun> RunAsync(ImageGeometry geometry, int seed, IReadOnlyList<GuestOperation> operations, long sizeMax)
+    {
+        TestChain chain = await TestChain.CreateAsync(geometry, seed);
+        ModelRun run = new(chain, await chain.OpenAsync(chain.Top.Reopen()), Math.Max(sizeMax, geometry.Size));
+        int number = 0;
+        try
+        {
+            foreach (GuestOperation operation in operations)
+            {
+                await run.StepAsync(operation.ClippedTo(run._model.Length));
+                number++;
+            }
+
+            await run.CloseAsync();
+        }
+        catch (Exception error)
+        {
+            string what = number < operations.Count ? operations[number].ToString() : "the final close";
+            throw new ModelMismatchException($"operation {number}, {what}: {error.Message}", error);
+        }
+
+        return run;
+    }
+
+    /// <summary>The chain, closed.</summary>
+    public TestChain Chain => _chain;
+
+    private async ValueTask StepAsync(GuestOperation operation)
+    {
+        if (operation.Length == 0 && operation.Kind < GuestOperationKind.Flush)
+        {
+            return;
+        }
+
+        Memory<byte> range = operation.Kind < GuestOperationKind.Flush ? _model.AsMemory((int)operation.Offset, operation.Length) : default;
+        switch (operation.Kind)
+        {
+            case GuestOperationKind.Read:
+                await CompareAsync(operation.Offset, operation.Length);
+                break;
+            case GuestOperationKind.Write:
+                byte[] data = operation.Data();
+                await _device.WriteAsync(operation.Offset, data);
+                data.CopyTo(range);
+                break;
+            case GuestOperationKind.Zero:
+            case GuestOperationKind.ZeroMayUnmap:
+                await _device.ZeroAsync(
+                    operation.Offset, operation.Length, operation.Kind == GuestOperationKind.Zero ? ZeroFlags.None : ZeroFlags.MayUnmap);
+                range.Span.Clear();
+                break;
+            case GuestOperationKind.Discard:
+                await DiscardAsync(operation.Offset, operation.Length);
+                break;
+            case GuestOperationKind.Flush:
+                await _device.FlushAsync();
+                break;
+            case GuestOperationKind.Resize:
+                await _device.ResizeAsync(operation.Offset);
+                Array.Resize(ref _model, (int)operation.Offset);
+                await CompareAsync(0, _model.Length);
+                break;
+            default:
+                await CloseAsync();
+                _device = await _chain.OpenAsync(_chain.Top.Reopen());
+                await CompareAsync(0, _model.Length);
+                break;
+        }
+    }
+
+    // Every whole cluster may have become zeros; everything else stays.
+    private async ValueTask DiscardAsync(long offset, int length)
+    {
+        await _device.DiscardAsync(offset, length);
+        int cluster = _chain.Geometry.ClusterSize;
+        long end = offset + length == _model.Length ? _model.Length : Alignment.Down(offset + length, cluster);
+        for (long start = Alignment.Up(offset, cluster); start < end; start += cluster)
+        {
+            int step = (int)Math.Min(cluster, end - start);
+            Memory<byte> read = _buffer.AsMemory(0, step);
+            await _device.ReadAsync(start, read);
+            if (!read.Span.ContainsAnyExcept((byte)0))
+            {
+                _model.AsSpan((int)start, step).Clear();
+            }
+        }
+
+        await CompareAsync(offset, length);
+    }
+
+    private async ValueTask CompareAsync(long offset, int length)
+    {
+        Memory<byte> read = _buffer.AsMemory(0, length);
+        read.Span.Fill(0xa5);
+        await _device.ReadAsync(offset, read);
+        int same = read.Span.CommonPrefixLength(_model.AsSpan((int)offset, length));
+        if (same < length)
+        {
+            throw new ModelMismatchException(
+                $"read of {length} bytes at {offset}: byte {offset + same} is {read.Span[same]:x2} instead of {_model[offset + same]:x2}");
+        }
+    }
+
+    private async ValueTask CloseAsync()
+    {
+        if (_device.Size != _model.Length)
+        {
+            throw new ModelMismatchException($"the disk has {_device.Size} bytes instead of {_model.Length}");
+        }
+
+        await CompareAsync(0, _model.Length);
+        await _device.DisposeAsync();
+        MemoryFile file = _chain.Top.Reopen(readOnly: true);
+        CheckReport report = await ConsistencyCheck.RunAsync(file);
+        if (!report.IsClean)
+        {
+            throw new ModelMismatchException($"after a clean close: {report}");
+        }
+    }
+}
