@@ -212,10 +212,11 @@ public sealed class MetadataCache
         }
     }
 
-    // Second chance: the hand clears "referenced" and takes the first clean slice that was not used since its last visit.
+    // Second chance: the hand clears "referenced" and takes the first clean slice that was not used since its last visit. One round at most:
+    // a second one would take the slice that was just loaded when all others are dirty, and whoever loaded it would load it for ever.
     private void EvictLocked()
     {
-        int visits = _ring.Count * 2;
+        int visits = _ring.Count;
         while (_ring.Count > _capacity && visits-- > 0)
         {
             _hand = _hand >= _ring.Count ? 0 : _hand;
