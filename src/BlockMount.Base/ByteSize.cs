@@ -32,13 +32,13 @@ public static class ByteSize
             return false;
         }
 
-        decimal scaled = decimal.Truncate(fraction * (1L << shift));
-        if (scaled > long.MaxValue)
+        // Before the multiplication, which would overflow a decimal.
+        if (fraction >= (decimal)long.MaxValue / (1L << shift))
         {
             return false;
         }
 
-        bytes = (long)scaled;
+        bytes = (long)decimal.Truncate(fraction * (1L << shift));
         return true;
     }
 
@@ -47,14 +47,14 @@ public static class ByteSize
     {
         double value = bytes;
         int unit = -1;
-        // 1000 and not 1024, as qemu-img: "0.98 MiB" is preferred to four digits.
+        // 1000 and not 1024, as qemu-img: "0.977 MiB" is preferred to four digits.
         while (value >= 1000 && unit < Suffixes.Length - 1)
         {
             value /= 1024;
             unit++;
         }
 
-        string number = value.ToString(value switch { < 10 => "0.##", < 100 => "0.#", _ => "0" }, CultureInfo.InvariantCulture);
+        string number = value.ToString(value switch { < 1 => "0.###", < 10 => "0.##", < 100 => "0.#", _ => "0" }, CultureInfo.InvariantCulture);
         return unit < 0 ? $"{number} B" : $"{number} {char.ToUpperInvariant(Suffixes[unit])}iB";
     }
 

@@ -13,8 +13,10 @@ public sealed class RequestGate
 
     private long _state;
 
-    // Written before _state turns negative and read only while it is.
+    // Replaced by the closer; completed by whoever brings a closed gate's count to zero. Only a hint to look again.
     private TaskCompletionSource _drained = NewSignal();
+
+    // Replaced by the closer before _state turns negative; completed by Open.
     private TaskCompletionSource _reopened = NewSignal();
 
     /// <summary>Requests inside, for statistics and assertions.</summary>
@@ -55,21 +57,33 @@ public sealed class RequestGate
     /// <summary>Closes the gate and waits until it is empty. Only one closer at a time; pair with <see cref="Open"/>.</summary>
     public async ValueTask CloseAsync()
     {
-        Volatile.Write(ref _drained, NewSignal());
         Volatile.Write(ref _reopened, NewSignal());
         long before = Interlocked.Or(ref _state, Closed);
         Debug.Assert(before >= 0, "the gate was closed twice");
-        if (before != 0)
+        while (true)
         {
-            await _drained.Task;
+            // Exchange and not Volatile.Write: the signal must be visible before the count is read, or the last one out
+            // could complete the old signal after we have read "one inside".
+            TaskCompletionSource signal = NewSignal();
+            Interlocked.Exchange(ref _drained, signal);
+            if (InFlight == 0)
+            {
+                return;
+            }
+
+            // The signal may be stale: an Exit that emptied the gate in an earlier closed period can be slow to complete
+            // it. That is why the count is looked at again.
+            await signal.Task;
         }
     }
 
     /// <summary>Opens a closed gate and lets the waiters in.</summary>
     public void Open()
     {
+        // Taken first: once the state is open, the next closer may replace the field.
+        TaskCompletionSource reopened = Volatile.Read(ref _reopened);
         Interlocked.And(ref _state, ~Closed);
-        _reopened.TrySetResult();
+        reopened.TrySetResult();
     }
 
     private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);

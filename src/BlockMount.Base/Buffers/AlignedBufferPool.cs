@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Numerics;
 using Microsoft.Extensions.ObjectPool;
 
@@ -24,7 +25,9 @@ public sealed class AlignedBufferPool
         for (int bits = MinBits; bits <= MaxBits; bits++)
         {
             int retained = Math.Clamp((8 << 20) >> bits, 4, 64);
-            _pools[bits - MinBits] = new DefaultObjectPool<AlignedBuffer>(new Policy(1 << bits), retained);
+            // The provider's pool disposes what it cannot keep; a plain DefaultObjectPool would leak the native memory.
+            DefaultObjectPoolProvider provider = new() { MaximumRetained = retained };
+            _pools[bits - MinBits] = provider.Create(new Policy(1 << bits));
         }
     }
 
@@ -36,11 +39,13 @@ public sealed class AlignedBufferPool
     }
 
     /// <summary>Gives a rented buffer back. The caller must not touch it again.</summary>
-    public void Return(AlignedBuffer buffer)
+    public unsafe void Return(AlignedBuffer buffer)
     {
         int index = IndexOf(buffer.Length);
         if (index < _pools.Length)
         {
+            Debug.Assert(buffer.Pointer != null, "a disposed buffer was returned");
+            Debug.Assert(BitOperations.IsPow2(buffer.Length), "the buffer is not from a pool");
             _pools[index].Return(buffer);
         }
         else

@@ -16,6 +16,9 @@ public enum AllowOther
 /// <summary>How a device is mounted on a file (FEATURES X20-X32).</summary>
 public sealed record FuseExportOptions
 {
+    /// <summary>Unique among the exports of a daemon; null: made from the mount point.</summary>
+    public string? Id { get; init; }
+
     /// <summary>Absolute path of the regular file to mount on. It exists: the caller made it where needed.</summary>
     public required string MountPoint { get; init; }
 
@@ -25,6 +28,7 @@ public sealed record FuseExportOptions
     /// <summary>A write past the end grows the disk; otherwise it is ENOSPC.</summary>
     public bool Growable { get; init; }
 
+    /// <summary>Who besides the mounting user may use the mount.</summary>
     public AllowOther AllowOther { get; init; } = AllowOther.Auto;
 
     /// <summary>Source shown in /proc/mounts: the image's absolute path.</summary>

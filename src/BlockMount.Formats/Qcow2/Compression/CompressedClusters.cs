@@ -1,3 +1,4 @@
+using BlockMount.Base;
 using BlockMount.Base.Buffers;
 
 namespace BlockMount.Formats.Qcow2.Compression;
@@ -40,6 +41,14 @@ public sealed class CompressedClusters
             Memory<byte> stream = compressed.Memory[..mapping.CompressedLength];
             await mapping.File!.ReadAsync(mapping.FileOffset, stream);
             _decompressor.Decompress(stream.Span, cluster);
+        }
+        catch (InvalidDataException e)
+        {
+            throw new BlockIOException(
+                Errno.EIO,
+                $"read of the compressed cluster at {mapping.FileOffset} in '{mapping.File!.Name}' ({e.Message})",
+                "The image is damaged: restore it from a backup, or look at it with 'qemu-img check'",
+                e);
         }
         finally
         {

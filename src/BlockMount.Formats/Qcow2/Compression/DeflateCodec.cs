@@ -1,23 +1,25 @@
 using System.IO.Compression;
-using BlockMount.Base;
 
 namespace BlockMount.Formats.Qcow2.Compression;
 
-/// <summary>Compression type 0: a raw deflate stream (FEATURES F23). Thread-safe.</summary>
+/// <summary>Compression type 0: a raw deflate stream without zlib header (RFC 1951), with windows of any size.</summary>
 public sealed class DeflateCodec : ClusterDecompressor
 {
     /// <inheritdoc/>
-    public override void Decompress(ReadOnlySpan<byte> compressed, Span<byte> cluster)
+    public override unsafe void Decompress(ReadOnlySpan<byte> compressed, Span<byte> cluster)
     {
-        try
+        fixed (byte* start = compressed)
         {
-            using MemoryStream source = new(compressed.ToArray(), writable: false);
+            using UnmanagedMemoryStream source = new(start, compressed.Length);
             using DeflateStream inflate = new(source, CompressionMode.Decompress);
-            inflate.ReadExactly(cluster);
-        }
-        catch (Exception e) when (e is InvalidDataException or EndOfStreamException)
-        {
-            throw new BlockIOException(Errno.EIO, "decompression of a cluster", "The image is damaged: run 'qemu-img check' on it", e);
+            try
+            {
+                inflate.ReadExactly(cluster);
+            }
+            catch (EndOfStreamException e)
+            {
+                throw new InvalidDataException($"the deflate stream does not expand to {cluster.Length} bytes", e);
+            }
         }
     }
 }

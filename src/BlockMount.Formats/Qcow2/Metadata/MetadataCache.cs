@@ -131,7 +131,7 @@ public sealed class MetadataCache
 
         lock (_gate)
         {
-            EvictLocked();
+            EvictLocked(except: null);
         }
     }
 
@@ -176,7 +176,7 @@ public sealed class MetadataCache
                 _loading.Remove(hostOffset);
                 _slices[hostOffset] = slice;
                 _ring.Add(slice);
-                EvictLocked();
+                EvictLocked(except: slice);
             }
 
             waiters.SetResult(slice);
@@ -212,16 +212,16 @@ public sealed class MetadataCache
         }
     }
 
-    // Second chance: the hand clears "referenced" and takes the first clean slice that was not used since its last visit. One round at most:
-    // a second one would take the slice that was just loaded when all others are dirty, and whoever loaded it would load it for ever.
-    private void EvictLocked()
+    // Second chance: the hand clears "referenced" and takes the first clean slice that was not used since its last visit. What was just
+    // loaded stays, even if all others are dirty: its reader would load it for ever.
+    private void EvictLocked(MetadataSlice? except)
     {
-        int visits = _ring.Count;
+        int visits = _ring.Count * 2;
         while (_ring.Count > _capacity && visits-- > 0)
         {
             _hand = _hand >= _ring.Count ? 0 : _hand;
             MetadataSlice slice = _ring[_hand];
-            if (slice.Dirty || slice.Referenced)
+            if (slice.Dirty || slice.Referenced || slice == except)
             {
                 slice.Referenced = false;
                 _hand++;

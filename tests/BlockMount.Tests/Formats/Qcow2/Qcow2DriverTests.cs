@@ -3,6 +3,7 @@ using BlockMount.Block.Nodes;
 using BlockMount.Formats;
 using BlockMount.Formats.Qcow2;
 using BlockMount.TestSupport;
+using Xunit;
 
 namespace BlockMount.Tests.Formats.Qcow2;
 
@@ -15,7 +16,7 @@ public sealed class Qcow2DriverTests : IDisposable
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    [RequiresToolTheory("qemu-img")]
+    [RequiresTheory(Needs.None, "qemu-img")]
     [InlineData("cluster_size=512,refcount_bits=1", 2 << 20)]
     [InlineData("cluster_size=512,refcount_bits=64", 8 << 20)]
     [InlineData("cluster_size=4096,refcount_bits=16,compat=0.10", 16 << 20)]

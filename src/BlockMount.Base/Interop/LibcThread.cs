@@ -1,0 +1,68 @@
+using System.Runtime.InteropServices;
+
+namespace BlockMount.Base.Interop;
+
+/// <summary>
+/// Ends a system call that blocks on another thread: a signal whose handler does nothing makes it return EINTR. Needed where a
+/// descriptor offers no other way, as /dev/fuse.
+/// </summary>
+public static unsafe partial class LibcThread
+{
+    // The runtime uses SIGRTMIN (34) itself; glibc keeps 32 and 33.
+    private const int WakeSignal = 41;
+
+    private const string Library = "libc";
+
+    // Guards the installation.
+    private static readonly Lock s_gate = new();
+    private static bool s_installed;
+
+    /// <summary>Kernel id of the calling thread, for <see cref="Interrupt"/>.</summary>
+    [LibraryImport(Library)]
+    public static partial int gettid();
+
+    /// <summary>
+    /// Makes a blocking system call of the thread return EINTR. A call that begins just after is not affected, so repeat it until
+    /// the thread has reacted. A thread that has ended is no error.
+    /// </summary>
+    public static void Interrupt(int threadId)
+    {
+        InstallHandler();
+        // The only failure possible is ESRCH: the thread has ended.
+        _ = tgkill(Environment.ProcessId, threadId, WakeSignal);
+    }
+
+    [LibraryImport(Library)]
+    private static partial int tgkill(int process, int thread, int signal);
+
+    [LibraryImport(Library)]
+    private static partial int sigaction(int signal, SigAction* action, SigAction* old);
+
+    private static void InstallHandler()
+    {
+        lock (s_gate)
+        {
+            if (s_installed)
+            {
+                return;
+            }
+
+            // Any function that is safe in a signal handler and without effect will do, as long as it is not managed code.
+            nint libc = NativeLibrary.Load("libc.so.6");
+            SigAction action = new() { Handler = NativeLibrary.GetExport(libc, "getppid") };
+            if (sigaction(WakeSignal, &action, null) != 0)
+            {
+                throw new BlockIOException(Libc.LastErrno, "sigaction for the wake-up signal");
+            }
+
+            s_installed = true;
+        }
+    }
+}
+
+/// <summary>struct sigaction of glibc: handler, mask of 1024 bits, flags (0: no SA_RESTART), restorer; 152 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 152)]
+internal struct SigAction
+{
+    public nint Handler;
+}

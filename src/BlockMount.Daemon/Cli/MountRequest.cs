@@ -1,0 +1,68 @@
+using System.Net;
+using BlockMount.Exports.Fuse;
+
+namespace BlockMount.Daemon.Cli;
+
+/// <summary>What the form 'blockmount IMAGE [MOUNTPOINT]' asks for, checked as far as that goes without opening anything.</summary>
+public sealed record MountRequest
+{
+    /// <summary>The image as it was given.</summary>
+    public required string Image { get; init; }
+
+    /// <summary>The mount point as it was given; null when only NBD is wanted.</summary>
+    public string? MountPoint { get; init; }
+
+    /// <summary>Name of the daemon in 'ls'; null derives one from the image's name.</summary>
+    public string? Id { get; init; }
+
+    /// <summary>The image's format; null detects it.</summary>
+    public string? Format { get; init; }
+
+    /// <summary>Where NBD clients connect; null for no NBD server.</summary>
+    public EndPoint? Nbd { get; init; }
+
+    /// <summary>Name that NBD clients ask for.</summary>
+    public string ExportName { get; init; } = "";
+
+    /// <summary>Where the daemon writes its log; null writes none in the background.</summary>
+    public string? LogFile { get; init; }
+
+    /// <summary>Debug messages too.</summary>
+    public bool Verbose { get; init; }
+
+    /// <summary>The words of -o and --read-only.</summary>
+    public MountOptions Options { get; init; } = new();
+}
+
+/// <summary>The words of -o.</summary>
+public sealed record MountOptions
+{
+    public bool ReadOnly { get; init; }
+
+    public AllowOther AllowOther { get; init; } = AllowOther.Auto;
+
+    public bool Growable { get; init; }
+
+    /// <summary>Admit other writers of the image.</summary>
+    public bool ShareWrite { get; init; }
+
+    /// <summary>Discards and zeroes reach the image and the host file.</summary>
+    public bool Discard { get; init; } = true;
+
+    public bool Direct { get; init; }
+
+    public bool NoFlush { get; init; }
+
+    public uint? UserId { get; init; }
+
+    public uint? GroupId { get; init; }
+
+    /// <summary>Permission bits of the file shown.</summary>
+    public uint? Mode { get; init; }
+
+    /// <summary>FUSE worker threads; 0 chooses.</summary>
+    public int Workers { get; init; }
+
+    /// <summary>Format of the first backing file where the image does not name it.</summary>
+    public string? BackingFormat { get; init; }
+}

@@ -1,0 +1,55 @@
+using System.CommandLine;
+using BlockMount.Block.Devices;
+using BlockMount.Block.Nodes;
+using BlockMount.Daemon.Cli;
+using BlockMount.Exports;
+using BlockMount.Exports.Fuse;
+using BlockMount.Exports.Nbd;
+using BlockMount.Formats.Raw;
+using BlockMount.Storage;
+using Microsoft.Extensions.Logging;
+
+namespace BlockMount.Daemon.Hosting;
+
+/// <summary>
+/// The one place that picks implementations: which files, formats and exports the program consists of. Plain code instead
+/// of a container.
+/// </summary>
+internal static class Composition
+{
+    /// <summary>Verbs about images, made by their own files.</summary>
+    public static IEnumerable<Command> ImageCommands() => [];
+
+    /// <summary>Opens the image and everything it stands on.</summary>
+    public static async ValueTask<Node> OpenChainAsync(MountRequest request)
+    {
+        StorageFile file = await PosixStorage.Instance.OpenAsync(request.Image, new StorageOpenOptions
+        {
+            ReadOnly = request.Options.ReadOnly,
+            Direct = request.Options.Direct,
+            NoFlush = request.Options.NoFlush,
+            ShareWrite = request.Options.ShareWrite,
+        });
+        return new FormatNode("node0", request.Image, new RawDriver(file), null);
+    }
+
+    /// <summary>Listens for NBD clients and offers them the device; returns the server and the export's URI.</summary>
+    public static async ValueTask<(NbdServer Server, string Uri)> ServeNbdAsync(MountRequest request, BlockDevice device, ILogger log)
+    {
+        NbdServer server = await NbdServer.StartAsync(new NbdServerOptions { EndPoint = request.Nbd! }, log);
+        try
+        {
+            _ = server.AddExport(request.ExportName, device, !device.ReadOnly, request.Image);
+            return (server, server.UriFor(request.ExportName));
+        }
+        catch
+        {
+            await server.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Shows the device as a file.</summary>
+    public static async ValueTask<Export> MountAsync(BlockDevice device, FuseExportOptions options, ILogger log) =>
+        await FuseExport.StartAsync(device, options, log);
+}

@@ -1,0 +1,62 @@
+using System.Globalization;
+using BlockMount.Base.Interop;
+
+namespace BlockMount.Daemon.Hosting;
+
+/// <summary>
+/// The daemon's end of the pipe on which the command that started it waits. Until <see cref="Send"/> the daemon writes its
+/// errors to the starter's own standard error; after it the two have nothing in common any more.
+/// </summary>
+public sealed unsafe class ReadyNotification
+{
+    /// <summary>Names the descriptor in the daemon's environment.</summary>
+    public const string Variable = "BLOCKMOUNT_READY_FD";
+
+    private readonly int _fd;
+
+    private ReadyNotification(int fd)
+    {
+        _fd = fd;
+    }
+
+    /// <summary>The pipe that the environment names; null in a process that was started by hand. The variable is removed.</summary>
+    public static ReadyNotification? TakeFromEnvironment()
+    {
+        string? text = Environment.GetEnvironmentVariable(Variable);
+        if (text is null || !int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int fd))
+        {
+            return null;
+        }
+
+        Environment.SetEnvironmentVariable(Variable, null);
+        return new ReadyNotification(fd);
+    }
+
+    /// <summary>
+    /// Leaves the terminal (standard streams to /dev/null, working folder to /), then lets the starter go.
+    /// </summary>
+    /// <returns>False when the starter is gone: it was interrupted, and nobody asked for a daemon any more.</returns>
+    public bool Send()
+    {
+        DetachStandardStreams();
+        _ = LibcProcess.chdir("/");
+        byte ready = 1;
+        nint written = Libc.write(_fd, &ready, 1);
+        _ = Libc.close(_fd);
+        return written == 1;
+    }
+
+    private static void DetachStandardStreams()
+    {
+        int nowhere = Libc.open("/dev/null", LinuxConstants.O_RDWR | LinuxConstants.O_CLOEXEC, 0);
+        for (int stream = 0; nowhere >= 0 && stream <= 2; stream++)
+        {
+            _ = LibcProcess.dup2(nowhere, stream);
+        }
+
+        if (nowhere > 2)
+        {
+            _ = Libc.close(nowhere);
+        }
+    }
+}

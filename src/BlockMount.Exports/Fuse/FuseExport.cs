@@ -1,0 +1,182 @@
+using BlockMount.Base;
+using BlockMount.Base.Async;
+using BlockMount.Base.Interop;
+using BlockMount.Block.Devices;
+using Microsoft.Extensions.Logging;
+
+namespace BlockMount.Exports.Fuse;
+
+/// <summary>A device shown as a regular file, by FUSE. Owns the mount and its workers, not the device.</summary>
+public sealed partial class FuseExport : Export
+{
+    // How long a clean unmount is tried while somebody has the file open: probes by udev and the like pass quickly.
+    private const int UnmountAttempts = 10;
+    private static readonly TimeSpan s_unmountPause = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan s_endingPatience = TimeSpan.FromSeconds(1);
+
+    private readonly FuseExportOptions _options;
+    private readonly FuseMount _mount;
+    private readonly FuseSession _session;
+    private readonly ILogger _logger;
+
+    // One disposal at a time; the second finds nothing to do.
+    private readonly AsyncMutex _disposal = new();
+
+    private FuseExport(BlockDevice device, FuseExportOptions options, FuseMount mount, FuseSession session, ILogger logger)
+    {
+        Device = device;
+        _options = options;
+        _mount = mount;
+        _session = session;
+        _logger = logger;
+    }
+
+    /// <inheritdoc/>
+    public override string Id => _options.Id ?? $"fuse:{_options.MountPoint}";
+
+    /// <inheritdoc/>
+    public override string Kind => "fuse";
+
+    /// <inheritdoc/>
+    public override string Address => _options.MountPoint;
+
+    /// <inheritdoc/>
+    public override BlockDevice Device { get; }
+
+    /// <inheritdoc/>
+    public override bool Writable => _options.Writable;
+
+    /// <summary>Users other than the mounting one are admitted: what <see cref="AllowOther.Auto"/> came to.</summary>
+    public bool AdmitsOthers => _mount.AdmitsOthers;
+
+    /// <inheritdoc/>
+    public override Task Completion => _session.Completion;
+
+    /// <summary>
+    /// Mounts <paramref name="device"/> and returns when the mount answers. The device outlives the export.
+    /// </summary>
+    /// <exception cref="BlockMountException">Not mounted; nothing is left behind.</exception>
+    public static async ValueTask<FuseExport> StartAsync(BlockDevice device, FuseExportOptions options, ILogger logger)
+    {
+        if (options.Writable && device.ReadOnly)
+        {
+            throw new BlockMountException($"'{device.Name}' is read-only, so it cannot be exported writable", "export it read-only");
+        }
+
+        // Mounting blocks, on the kernel and perhaps on fusermount3.
+        FuseExport export = await Task.Run(() => Mount(device, options, logger));
+        try
+        {
+            await Task.Run(export.CheckAnswers);
+            return export;
+        }
+        catch
+        {
+            await export.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask DisposeAsync()
+    {
+        using (AsyncMutex.Releaser held = await _disposal.LockAsync())
+        {
+            if (!Completion.IsCompleted)
+            {
+                await UnmountAsync();
+            }
+        }
+
+        await Completion;
+    }
+
+    private static FuseExport Mount(BlockDevice device, FuseExportOptions options, ILogger logger)
+    {
+        (FuseMount mount, FuseDeviceChannel first) = FuseMount.Create(options);
+        List<FuseChannel> channels = [first];
+        try
+        {
+            using (FuseRequest request = new())
+            {
+                FuseHandshake agreed = FuseHandshake.Run(first, request);
+                LogMounted(logger, mount.MountPoint, agreed.Minor, agreed.Flags, mount.AdmitsOthers);
+            }
+
+            int workers = options.Workers > 0 ? options.Workers : DefaultWorkers();
+            while (channels.Count < workers)
+            {
+                channels.Add(first.Clone());
+            }
+
+            FuseFileAttributes attributes = new(device, options, options.Writable, mount.AdmitsOthers, TimeProvider.System);
+            FuseFileOperations file = new(device, attributes, options.Writable, options.Growable);
+            FuseDispatcher dispatcher = new(file, new FuseSpaceOperations(device, file), logger, mount.MountPoint);
+            FuseSession session = new(mount.MountPoint, channels, dispatcher, logger);
+            session.Start();
+            return new FuseExport(device, options, mount, session, logger);
+        }
+        catch
+        {
+            // Closing the descriptors lets whoever waits on the mount go on, then it can be unmounted.
+            channels.ForEach(channel => channel.Dispose());
+            mount.TryUnmount(lazy: true);
+            throw;
+        }
+    }
+
+    // Several jobs gain from more workers than processors; PERFORMANCE.md: 4 at 2 cores.
+    private static int DefaultWorkers() => Math.Clamp(Environment.ProcessorCount * 2, 2, 16);
+
+    private void CheckAnswers()
+    {
+        int fd = Libc.open(_mount.MountPoint, LinuxConstants.O_RDONLY | LinuxConstants.O_CLOEXEC, 0);
+        Errno errno = fd < 0 ? Libc.LastErrno : Errno.None;
+        if (fd >= 0)
+        {
+            _ = Libc.close(fd);
+        }
+
+        // The owner and mode that the options ask for may lock ourselves out; the mount answers all the same.
+        if (errno is not (Errno.None or Errno.EACCES))
+        {
+            throw new BlockMountException($"The mount on '{_mount.MountPoint}' does not answer: {ErrnoText.Describe(errno)}");
+        }
+    }
+
+    private async ValueTask UnmountAsync()
+    {
+        string? obstacle = _mount.TryUnmount(lazy: false);
+        for (int attempt = 1; obstacle is not null && attempt < UnmountAttempts; attempt++)
+        {
+            await Task.Delay(s_unmountPause);
+            obstacle = _mount.TryUnmount(lazy: false);
+        }
+
+        if (obstacle is null)
+        {
+            // The kernel ends the workers' reads, unless a copy of the mount lives on in another mount namespace.
+            await Task.WhenAny(Completion, Task.Delay(s_endingPatience));
+        }
+        else
+        {
+            LogBusy(_logger, _mount.MountPoint, obstacle);
+            if (_mount.TryUnmount(lazy: true) is { } failure)
+            {
+                LogNotUnmounted(_logger, _mount.MountPoint, failure);
+            }
+        }
+
+        // Closes the channels in the end, which cuts the remaining clients off.
+        await _session.StopAsync();
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{MountPoint}: mounted, FUSE 7.{Minor}, flags {Flags:x}, allow_other {AdmitsOthers}")]
+    private static partial void LogMounted(ILogger logger, string mountPoint, uint minor, ulong flags, bool admitsOthers);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{MountPoint}: still in use ({Reason}); detached, the clients that have it open are cut off")]
+    private static partial void LogBusy(ILogger logger, string mountPoint, string reason);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{MountPoint}: could not be unmounted: {Reason}")]
+    private static partial void LogNotUnmounted(ILogger logger, string mountPoint, string reason);
+}
