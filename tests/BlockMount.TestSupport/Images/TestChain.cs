@@ -1,4 +1,3 @@
-using BlockMount.Base;
 using BlockMount.Block.Devices;
 using BlockMount.Block.Nodes;
 using BlockMount.Formats;
