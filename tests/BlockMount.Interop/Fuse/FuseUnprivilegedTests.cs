@@ -13,10 +13,9 @@ namespace BlockMount.Interop.Fuse;
 /// <summary>Mounting as a user without privileges, through fusermount3.</summary>
 public sealed class FuseUnprivilegedTests
 {
-    [RequiresFact(Needs.Fuse | Needs.Root, "fusermount3")]
+    [NobodyMountsFact]
     public void Nobody_AllowOtherAuto_MountsServesAndUnmounts()
     {
-        Assert.True(OtherUser.Obstacle is null, OtherUser.Obstacle);
         using ScratchFolder folder = new();
         string mountPoint = PrepareMountPoint(folder);
         byte[] content = [1, 2, 3, 4];
@@ -27,10 +26,9 @@ public sealed class FuseUnprivilegedTests
         Assert.Equal("below", File.ReadAllText(mountPoint));
     }
 
-    [RequiresFact(Needs.Fuse | Needs.Root, "fusermount3")]
+    [NobodyMountsFact]
     public void Nobody_AllowOtherOnWithoutPermission_IsToldWhatToChange()
     {
-        Assert.True(OtherUser.Obstacle is null, OtherUser.Obstacle);
         bool permitted = File.Exists("/etc/fuse.conf") && File.ReadLines("/etc/fuse.conf").Any(line => line.Trim() == "user_allow_other");
         using ScratchFolder folder = new();
         string mountPoint = PrepareMountPoint(folder);
