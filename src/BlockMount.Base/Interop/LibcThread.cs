@@ -58,11 +58,11 @@ public static unsafe partial class LibcThread
             s_installed = true;
         }
     }
+}
 
-    // struct sigaction of glibc: handler, mask of 1024 bits, flags (no SA_RESTART), restorer.
-    [StructLayout(LayoutKind.Sequential, Size = 152)]
-    private struct SigAction
-    {
-        public nint Handler;
-    }
+/// <summary>struct sigaction of glibc: handler, mask of 1024 bits, flags (0: no SA_RESTART), restorer; 152 bytes.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 152)]
+internal struct SigAction
+{
+    public nint Handler;
 }

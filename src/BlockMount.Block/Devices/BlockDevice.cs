@@ -219,7 +219,7 @@ public sealed class BlockDevice : IAsyncDisposable
         try
         {
             CheckRange(offset, length, Errno.EINVAL, "block status");
-            return await _root.StatusAsync(offset, length);
+            return await _root.StatusAsync(offset, length, MapPurpose.Status);
         }
         finally
         {

@@ -140,10 +140,10 @@ public sealed class FormatNode : Node
     public override ValueTask FlushAsync() => _driver.FlushAsync();
 
     /// <inheritdoc/>
-    public override async ValueTask<BlockStatus> StatusAsync(long offset, long length)
+    public override async ValueTask<BlockStatus> StatusAsync(long offset, long length, MapPurpose purpose)
     {
         using MapLease lease = _driver.EnterLease();
-        Mapping mapping = await _driver.MapAsync(offset, length, MapPurpose.Status);
+        Mapping mapping = await _driver.MapAsync(offset, length, purpose);
         switch (mapping.Kind)
         {
             case MappingKind.Data:
@@ -152,7 +152,7 @@ public sealed class FormatNode : Node
             case MappingKind.Zero:
                 return new BlockStatus(mapping.Length, IsZero: true, IsAllocated: mapping.File is not null, Depth: 1);
             case MappingKind.Backing:
-                return await BackingStatusAsync(offset, mapping.Length);
+                return await BackingStatusAsync(offset, mapping.Length, purpose);
             default:
                 throw new UnreachableException();
         }
@@ -197,14 +197,14 @@ public sealed class FormatNode : Node
         }
     }
 
-    private async ValueTask<BlockStatus> BackingStatusAsync(long offset, long length)
+    private async ValueTask<BlockStatus> BackingStatusAsync(long offset, long length, MapPurpose purpose)
     {
         if (_backing is null || offset >= _backing.Size)
         {
             return new BlockStatus(length, IsZero: true, IsAllocated: false, Depth: 0);
         }
 
-        BlockStatus below = await _backing.StatusAsync(offset, Math.Min(length, _backing.Size - offset));
+        BlockStatus below = await _backing.StatusAsync(offset, Math.Min(length, _backing.Size - offset), purpose);
         return below with { Depth = below.Depth == 0 ? 0 : below.Depth + 1 };
     }
 
@@ -255,7 +255,8 @@ public sealed class FormatNode : Node
         long end = Math.Min(offset + length, Size);
         while (offset < end)
         {
-            BlockStatus status = await StatusAsync(offset, end - offset);
+            // What only the host's file system could tell is not asked: that would cost each small write several system calls.
+            BlockStatus status = await StatusAsync(offset, end - offset, MapPurpose.Transfer);
             if (!status.IsZero)
             {
                 return false;
@@ -320,7 +321,7 @@ public sealed class FormatNode : Node
     {
         while (length > 0)
         {
-            BlockStatus status = await StatusAsync(offset, length);
+            BlockStatus status = await StatusAsync(offset, length, MapPurpose.Status);
             if (!status.IsZero)
             {
                 await WriteZeroBytesAsync(offset, status.Length);

@@ -47,8 +47,11 @@ public abstract class Node : IAsyncDisposable
     /// <summary>Everything completed before the call is on stable storage afterwards.</summary>
     public abstract ValueTask FlushAsync();
 
-    /// <summary>Status of the range's first bytes; the answer covers 1 to <paramref name="length"/> bytes.</summary>
-    public abstract ValueTask<BlockStatus> StatusAsync(long offset, long length);
+    /// <summary>
+    /// Status of the range's first bytes; the answer covers 1 to <paramref name="length"/> bytes. With
+    /// <see cref="MapPurpose.Transfer"/> holes of host files may be taken for data.
+    /// </summary>
+    public abstract ValueTask<BlockStatus> StatusAsync(long offset, long length, MapPurpose purpose);
 
     /// <summary>Changes the size (bytes). Needs a drained device. New space reads as zeros.</summary>
     public abstract ValueTask ResizeAsync(long size);

@@ -3,6 +3,7 @@ using BlockMount.Base;
 using BlockMount.Base.Interop;
 using BlockMount.Daemon.Hosting;
 using BlockMount.Daemon.Registry;
+using BlockMount.Exports.Fuse;
 
 namespace BlockMount.Daemon.Cli;
 
@@ -36,11 +37,11 @@ internal static class UmountCommand
 
         RegisteredDaemon? daemon = Find(daemon => daemon.Entry.Id == target);
         string? path = daemon is not null ? daemon.Entry.MountPoint : HostPath.Canonical(target);
-        daemon ??= Find(other => other.Entry.MountPoint == path);
+        daemon ??= Find(known => known.Entry.MountPoint == path);
         MountEntry? mount = path is null ? null : MountTable.FindTop(path);
-        if (mount is { IsOurs: false })
+        if (mount is { } other && other.FileSystemType != FuseMount.FileSystemType)
         {
-            throw new BlockMountException($"'{path}' is a mount of type {mount.Type}, not one of blockmount", "Use umount(8).");
+            throw new BlockMountException($"'{path}' is a mount of type {other.FileSystemType}, not one of blockmount", "Use umount(8).");
         }
 
         if (daemon is null && mount is null)

@@ -1,11 +1,13 @@
 using System.CommandLine;
-using BlockMount.Base;
-using BlockMount.Base.Interop;
 using BlockMount.Block.Devices;
+using BlockMount.Block.Graph;
 using BlockMount.Block.Nodes;
 using BlockMount.Daemon.Cli;
 using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
+using BlockMount.Exports.Nbd;
+using BlockMount.Formats;
+using BlockMount.Storage;
 using Microsoft.Extensions.Logging;
 
 namespace BlockMount.Daemon.Hosting;
@@ -19,18 +21,39 @@ internal static class Composition
     /// <summary>Verbs about images, made by their own files.</summary>
     public static IEnumerable<Command> ImageCommands() => [];
 
-    /// <summary>Opens the image and everything it stands on.</summary>
-    public static ValueTask<Node> OpenChainAsync(MountRequest request) =>
-        throw new BlockMountException($"could not open '{request.Image}': this build has no storage");
+    /// <summary>Opens the image and everything it stands on; the caller owns the node.</summary>
+    public static ValueTask<Node> OpenChainAsync(MountRequest request)
+    {
+        MountOptions options = request.Options;
+        return new ChainOpener(PosixStorage.Instance, new OpenPolicy()).OpenAsync(request.Image, new ChainOpenOptions
+        {
+            Format = request.Format,
+            BackingFormatDefault = options.BackingFormat,
+            ReadOnly = options.ReadOnly,
+            Direct = options.Direct,
+            NoFlush = options.NoFlush,
+            ShareWrite = options.ShareWrite,
+            DiscardToHost = options.Discard,
+        });
+    }
 
-    /// <summary>Serves the device over NBD; returns the server and the URI of its export.</summary>
-    public static ValueTask<(Export Server, string Uri)> ServeNbdAsync(MountRequest request, BlockDevice device, bool writable, ILogger log) =>
-        throw new BlockMountException("this build has no NBD server");
+    /// <summary>Listens for NBD clients and offers them the device; returns the server and the export's URI.</summary>
+    public static async ValueTask<(NbdServer Server, string Uri)> ServeNbdAsync(MountRequest request, BlockDevice device, ILogger log)
+    {
+        NbdServer server = await NbdServer.StartAsync(new NbdServerOptions { EndPoint = request.Nbd! }, log);
+        try
+        {
+            _ = server.AddExport(request.ExportName, device, !device.ReadOnly, request.Image);
+            return (server, server.UriFor(request.ExportName));
+        }
+        catch
+        {
+            await server.DisposeAsync();
+            throw;
+        }
+    }
 
     /// <summary>Shows the device as a file.</summary>
-    public static ValueTask<Export> MountAsync(BlockDevice device, FuseExportOptions options, ILogger log) =>
-        throw new BlockMountException("this build has no FUSE export");
-
-    /// <summary>Detaches a mount of ours whose daemon died.</summary>
-    public static void ClearStaleMount(string path) => LibcProcess.umount2(path, LibcProcess.MNT_DETACH);
+    public static async ValueTask<Export> MountAsync(BlockDevice device, FuseExportOptions options, ILogger log) =>
+        await FuseExport.StartAsync(device, options, log);
 }

@@ -6,6 +6,7 @@ using BlockMount.Daemon.Cli;
 using BlockMount.Daemon.Registry;
 using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
+using BlockMount.Exports.Nbd;
 using Microsoft.Extensions.Logging;
 
 namespace BlockMount.Daemon.Hosting;
@@ -23,7 +24,8 @@ internal sealed partial class DaemonHost : IAsyncDisposable
     // Set one after the other by StartAsync; what is set is taken down by StopAsync.
     private MountPoint? _mountPoint;
     private BlockDevice? _device;
-    private Export? _nbd;
+    private NbdServer? _nbd;
+    private string? _uri;
     private Export? _fuse;
     private Registration? _registration;
     private Task<string?>? _stopping;
@@ -87,21 +89,19 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         Node root = await Composition.OpenChainAsync(_request);
         bool writable = !_request.Options.ReadOnly && !root.ReadOnly;
         _device = new BlockDevice(DaemonRegistry.IdFor(image), root, !writable) { DiscardEnabled = _request.Options.Discard };
-        string? uri = null;
         if (_request.Nbd is not null)
         {
-            (_nbd, uri) = await Composition.ServeNbdAsync(_request, _device, writable, _logs.CreateLogger("Nbd"));
+            (_nbd, _uri) = await Composition.ServeNbdAsync(_request, _device, _logs.CreateLogger("Nbd"));
         }
 
-        Register(image, root, uri);
+        Register(image, root);
         if (_mountPoint is not null)
         {
             _mountPoint.Make();
             _fuse = await Composition.MountAsync(_device, FuseOptions(image, writable), _logs.CreateLogger("Fuse"));
-            await MountProbe.CheckAsync(_mountPoint.FullPath);
         }
 
-        LogStarted(image, _mountPoint?.FullPath, uri);
+        LogStarted(image, _mountPoint?.FullPath, _uri);
     }
 
     private FuseExportOptions FuseOptions(string image, bool writable) => new()
@@ -117,7 +117,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         Mode = _request.Options.Mode,
     };
 
-    private void Register(string image, Node root, string? uri)
+    private void Register(string image, Node root)
     {
         RegistryEntry entry = new()
         {
@@ -133,7 +133,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable
             Started = DateTime.UtcNow,
             MountPoint = _mountPoint?.FullPath,
             MountPointMade = _mountPoint?.Made ?? false,
-            Nbd = uri,
+            Nbd = _uri,
         };
         try
         {
@@ -165,12 +165,12 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         string? failure = null;
         if (ready is null)
         {
-            Console.Out.WriteLine($"blockmount: serving '{_request.Image}' at {_mountPoint?.FullPath ?? _nbd?.Address}; Ctrl-C ends it");
+            Console.Out.WriteLine($"blockmount: serving '{_request.Image}' at {string.Join(" and ", Addresses())}; Ctrl-C ends it");
         }
 
         if (ready is null || ready.Send())
         {
-            Task ended = await Task.WhenAny(signals.Received, Completion(_fuse), Completion(_nbd));
+            Task ended = await Task.WhenAny(signals.Received, _fuse?.Completion ?? signals.Received);
             failure = ended.Exception?.GetBaseException().Message;
         }
 
@@ -185,7 +185,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         throw new BlockMountException($"'{_request.Image}' was not closed cleanly: {failure}");
     }
 
-    private static Task Completion(Export? export) => export?.Completion ?? Task.Delay(Timeout.Infinite);
+    private IEnumerable<string> Addresses() => new[] { _mountPoint?.FullPath, _uri }.OfType<string>();
 
     /// <summary>Takes down what was started, once, and all of it even when a part fails.</summary>
     /// <returns>The first failure that may have cost data, or null.</returns>
@@ -193,14 +193,19 @@ internal sealed partial class DaemonHost : IAsyncDisposable
 
     private async Task<string?> StopCoreAsync()
     {
-        string? failure = null;
-        failure = await TryAsync(_fuse) ?? failure;
-        failure = await TryAsync(_nbd) ?? failure;
+        string? failure = _fuse is null ? null : await TryAsync(_fuse.DisposeAsync);
+        if (_nbd is not null)
+        {
+            string? stopping = await TryAsync(_nbd.DisposeAsync);
+            failure ??= stopping;
+        }
+
         if (_device is not null)
         {
-            failure ??= await TryAsync(_device.FlushAsync);
+            // Every step is taken whatever became of the one before; the first failure is the one to tell.
+            string? flushing = await TryAsync(_device.FlushAsync);
             string? closing = await TryAsync(_device.DisposeAsync);
-            failure ??= closing;
+            failure ??= flushing ?? closing;
         }
 
         try
@@ -217,9 +222,6 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         return failure;
     }
 
-    private static ValueTask<string?> TryAsync(Export? export) =>
-        export is null ? ValueTask.FromResult<string?>(null) : TryAsync(export.DisposeAsync);
-
     private static async ValueTask<string?> TryAsync(Func<ValueTask> step)
     {
         try
@@ -227,8 +229,9 @@ internal sealed partial class DaemonHost : IAsyncDisposable
             await step();
             return null;
         }
-        catch (Exception error) when (error is BlockMountException or IOException or UnauthorizedAccessException)
+        catch (Exception error)
         {
+            // Whatever it is, the steps that follow keep the locks and the mount from staying behind.
             return error.Message;
         }
     }

@@ -1,5 +1,6 @@
 using BlockMount.Base;
 using BlockMount.Base.Interop;
+using BlockMount.Exports.Fuse;
 
 namespace BlockMount.Daemon.Hosting;
 
@@ -85,33 +86,15 @@ internal sealed class MountPoint
 
     private static void ClearDeadMount(string full)
     {
-        if (MountTable.FindTop(full) is not { IsOurs: true } mount)
+        _ = FuseMount.ClearStale(full);
+        if (MountTable.FindTop(full) is not { FileSystemType: FuseMount.FileSystemType } mount)
         {
-            return;
-        }
-
-        if (IsDead(full))
-        {
-            Composition.ClearStaleMount(full);
             return;
         }
 
         throw new BlockMountException(
             $"'{full}' already shows '{mount.Source}'",
             $"Unmount it first: blockmount umount '{full}'");
-    }
-
-    /// <summary>True if the mount at <paramref name="full"/> has nobody behind it any more.</summary>
-    public static bool IsDead(string full)
-    {
-        int fd = Libc.open(full, LinuxConstants.O_RDONLY | LinuxConstants.O_CLOEXEC, 0);
-        Errno errno = fd < 0 ? Libc.LastErrno : Errno.None;
-        if (fd >= 0)
-        {
-            _ = Libc.close(fd);
-        }
-
-        return errno is Errno.ENOTCONN;
     }
 
     private static void RefuseSpecialFile(string path, string full)

@@ -1,5 +1,6 @@
 using BlockMount.Base;
 using BlockMount.Base.Interop;
+using BlockMount.Exports.Fuse;
 
 namespace BlockMount.Daemon.Hosting;
 
@@ -10,9 +11,8 @@ internal static class Unmounter
     /// <exception cref="BlockMountException">It is busy, or the kernel refused; a busy one names who holds it.</exception>
     public static void Unmount(string path)
     {
-        if (MountPoint.IsDead(path))
+        if (FuseMount.ClearStale(path))
         {
-            Composition.ClearStaleMount(path);
             return;
         }
 

@@ -21,6 +21,9 @@ public sealed class FuseMount
     // Made by fusermount3, so it has to be unmounted by it.
     private readonly bool _byHelper;
 
+    // The first use resolves the function behind it, which may change errno: not after a failed call.
+    static FuseMount() => _ = Libc.LastErrno;
+
     private FuseMount(string mountPoint, int id, bool byHelper, bool admitsOthers)
     {
         MountPoint = mountPoint;
@@ -64,7 +67,7 @@ public sealed class FuseMount
     internal static (FuseMount Mount, FuseDeviceChannel Channel) Create(FuseExportOptions options)
     {
         string path = CheckMountPoint(options.MountPoint);
-        if (LibcMount.geteuid() == 0)
+        if (LibcMount.geteuid() == 0 && !options.AlwaysUseHelper)
         {
             FuseDeviceChannel channel = FuseDeviceChannel.Open();
             try

@@ -8,7 +8,7 @@ namespace BlockMount.Exports.Fuse;
 /// <param name="MountPoint">Canonical absolute path, unescaped.</param>
 /// <param name="FileSystemType">As "fuse.blockmount".</param>
 /// <param name="Source">As the mounting program named it.</param>
-internal readonly record struct MountEntry(int Id, string MountPoint, string FileSystemType, string Source)
+public readonly record struct MountEntry(int Id, string MountPoint, string FileSystemType, string Source)
 {
     // 36 35 98:0 /root /mount/point rw,noatime shared:1 - type source options
     internal static bool TryParse(string line, out MountEntry entry)
@@ -52,10 +52,10 @@ internal readonly record struct MountEntry(int Id, string MountPoint, string Fil
 }
 
 /// <summary>What is mounted where, in this process's mount namespace.</summary>
-internal static class MountTable
+public static class MountTable
 {
     /// <summary>The mount that a look-up of the canonical path <paramref name="mountPoint"/> meets; null if nothing is mounted on it.</summary>
-    internal static MountEntry? FindTop(string mountPoint)
+    public static MountEntry? FindTop(string mountPoint)
     {
         MountEntry? top = null;
         foreach (string line in File.ReadLines("/proc/self/mountinfo"))

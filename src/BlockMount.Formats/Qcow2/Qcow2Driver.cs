@@ -205,7 +205,7 @@ public sealed class Qcow2Driver : FormatDriver
                 await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, 0);
             }
 
-            ClusterAllocator allocator = new(geometry, refcounts, order, file.Length);
+            ClusterAllocator allocator = new(file, geometry, refcounts, order);
             ReclaimEpoch epoch = new();
             FreedClusters freed = new(file, geometry, allocator, epoch, options.DiscardToHost);
             MetadataWriter metadata = new(file, geometry, tables, allocator, freed, order, compressed.Clear);

@@ -112,10 +112,20 @@ internal sealed class Qcow2Resize
         using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
         L1Table old = _tables.L1;
         HostRun run = await _writer.Allocator.AllocateContiguousAsync(_geometry.ClustersFor((long)count * sizeof(ulong)));
-        L1Table moved = await old.CopyToAsync(_geometry.OffsetOf(run.Start), count, _geometry.ClusterSize);
-        // Refcounts, tables and the copy are on disk before the header names it.
-        await _writer.Order.WriteBackAsync(old);
-        await _file.FlushAsync();
+        L1Table moved;
+        try
+        {
+            moved = await old.CopyToAsync(_geometry.OffsetOf(run.Start), count, _geometry.ClusterSize);
+            // Refcounts, tables and the copy are on disk before the header names it.
+            await _writer.Order.WriteBackAsync(old);
+            await _file.FlushAsync();
+        }
+        catch
+        {
+            await _writer.Allocator.ReleaseAsync(run);
+            throw;
+        }
+
         await HeaderUpdate.WriteL1TableAsync(_file, _writer.Order, _geometry.OffsetOf(run.Start), count);
         _tables.Replace(moved);
         _writer.Unlink(new HostRun(_geometry.HostClusterOf(old.HostOffset), _geometry.ClustersFor((long)old.Count * sizeof(ulong))));

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using BlockMount.Base;
 using BlockMount.Formats.Qcow2.Metadata;
+using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Allocation;
 
@@ -10,6 +11,7 @@ namespace BlockMount.Formats.Qcow2.Allocation;
 /// </summary>
 public sealed class ClusterAllocator
 {
+    private readonly StorageFile _file;
     private readonly Geometry _geometry;
     private readonly RefcountTable _refcounts;
     private readonly WriteBackOrder _order;
@@ -17,20 +19,13 @@ public sealed class ClusterAllocator
     // Every cluster below is in use.
     private HostCluster _firstFree;
 
-    // Nothing was ever written from here on: such clusters read as zeros.
-    private HostCluster _untouched;
-
-    /// <param name="fileLength">Length of the image file in bytes: what lies behind it was never written.</param>
-    public ClusterAllocator(Geometry geometry, RefcountTable refcounts, WriteBackOrder order, long fileLength)
+    public ClusterAllocator(StorageFile file, Geometry geometry, RefcountTable refcounts, WriteBackOrder order)
     {
+        _file = file;
         _geometry = geometry;
         _refcounts = refcounts;
         _order = order;
-        _untouched = new HostCluster(geometry.ClustersFor(fileLength));
     }
-
-    /// <summary>The end of everything that was ever handed out or found in the file.</summary>
-    public HostCluster Untouched => _untouched;
 
     /// <summary>
     /// Takes 1 to <paramref name="count"/> contiguous clusters, with refcount 1. On failure nothing was taken.
@@ -151,8 +146,8 @@ public sealed class ClusterAllocator
             throw;
         }
 
-        bool fresh = run.Start.Index >= _untouched.Index;
-        _untouched = new HostCluster(Math.Max(_untouched.Index, run.End.Index));
+        // What lies behind the end of the file was never written, whatever failed before.
+        bool fresh = _geometry.OffsetOf(run.Start) >= _file.Length;
         _order.FileMustCover(_geometry.OffsetOf(run.End));
         return fresh;
     }

@@ -1,0 +1,44 @@
+namespace BlockMount.Block.Graph;
+
+/// <summary>How a chain is opened. Immutable.</summary>
+public sealed record ChainOpenOptions
+{
+    /// <summary>Format of the active layer ("raw", "qcow2"); null recognises qcow2 by its header and refuses everything else.</summary>
+    public string? Format { get; init; }
+
+    /// <summary>
+    /// For inspection only: what an active layer without a recognised header is taken for. Null, the default, refuses it,
+    /// because a guest decides what a raw disk looks like.
+    /// </summary>
+    public string? FormatWhenUnknown { get; init; }
+
+    /// <summary>Format of backing files whose image does not record one and that are not recognised; null refuses them.</summary>
+    public string? BackingFormatDefault { get; init; }
+
+    /// <summary>The active layer is not written to. Backing files never are.</summary>
+    public bool ReadOnly { get; init; }
+
+    /// <summary>Bypass the host's page cache, for all images.</summary>
+    public bool Direct { get; init; }
+
+    /// <summary>Flushes are not passed to the host.</summary>
+    public bool NoFlush { get; init; }
+
+    /// <summary>Admit other writers of the active layer.</summary>
+    public bool ShareWrite { get; init; }
+
+    /// <summary>Read-only inspection beside a writer (qemu-img -U), for all images.</summary>
+    public bool ForceShare { get; init; }
+
+    /// <summary>Take image locks.</summary>
+    public bool Lock { get; init; } = true;
+
+    /// <summary>Space of discarded clusters goes back to the host file system.</summary>
+    public bool DiscardToHost { get; init; } = true;
+
+    /// <summary>Memory for cached metadata in bytes, all images of the chain together.</summary>
+    public long MetadataCacheBytes { get; init; } = 64L << 20;
+
+    /// <summary>Name of the active layer's node; the backing nodes append "-1", "-2", ...</summary>
+    public string NodeName { get; init; } = "node0";
+}

@@ -1,0 +1,72 @@
+using BlockMount.TestSupport;
+using Xunit;
+
+namespace BlockMount.Interop.Cli;
+
+/// <summary>
+/// A folder and a registry of its own for tests that run the release binary. Whatever a test leaves mounted is unmounted, and
+/// daemons that are left are ended by their pid.
+/// </summary>
+public abstract class CliFixture : IAsyncDisposable, IAsyncLifetime
+{
+    private readonly ScratchFolder _folder = new();
+
+    /// <summary>Absolute path of a name in the test's folder.</summary>
+    protected string this[string name] => _folder[name];
+
+    /// <inheritdoc/>
+    public Task InitializeAsync() => Task.CompletedTask;
+
+    /// <summary>Runs blockmount to its end with the test's own registry.</summary>
+    protected Task<ToolResult> RunAsync(params string[] arguments) =>
+        ToolProcess.RunAsync("/usr/bin/env", [$"BLOCKMOUNT_RUNTIME_DIR={_folder["run"]}", ReleaseBinary.FullPath, .. arguments]);
+
+    /// <summary>Makes a raw image of that many bytes with recognisable content.</summary>
+    protected string MakeImage(string name, int bytes)
+    {
+        byte[] content = new byte[bytes];
+        new Random(bytes).NextBytes(content);
+        File.WriteAllBytes(this[name], content);
+        return this[name];
+    }
+
+    /// <summary>Process ids of the daemons that the test's registry names.</summary>
+    protected async Task<int[]> PidsAsync()
+    {
+        ToolResult listed = (await RunAsync("ls", "--json")).MustSucceed();
+        using System.Text.Json.JsonDocument document = System.Text.Json.JsonDocument.Parse(listed.Output);
+        return [.. document.RootElement.EnumerateArray().Select(entry => entry.GetProperty("pid").GetInt32())];
+    }
+
+    /// <summary>Ends a process as a crash would, and waits until it is gone.</summary>
+    protected static async Task KillAsync(int pid)
+    {
+        using System.Diagnostics.Process process = System.Diagnostics.Process.GetProcessById(pid);
+        process.Kill();
+        using CancellationTokenSource patience = new(TimeSpan.FromSeconds(10));
+        await process.WaitForExitAsync(patience.Token);
+    }
+
+    Task IAsyncLifetime.DisposeAsync() => DisposeAsync().AsTask();
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        if (ReleaseBinary.TryFind() is not null)
+        {
+            foreach (int pid in await PidsAsync())
+            {
+                await KillAsync(pid);
+            }
+        }
+
+        string[] mounts = [.. File.ReadLines("/proc/self/mountinfo").Select(line => line.Split(' ')[4]).Where(path => path.StartsWith(_folder.FullPath, StringComparison.Ordinal))];
+        foreach (string mount in mounts)
+        {
+            await ToolProcess.RunAsync("umount", "-l", mount);
+        }
+
+        _folder.Dispose();
+        GC.SuppressFinalize(this);
+    }
+}
