@@ -118,15 +118,13 @@ internal static class InfoText
     private static string Word(bool value) => value ? "true" : "false";
 
     // Names come out of the image: nothing of them may move the cursor of the terminal.
-    private static void Line(StringBuilder text, FormattableString line)
+    private static void Line(StringBuilder text, string line)
     {
-        foreach (char c in line.ToString(CultureInfo.InvariantCulture))
+        foreach (char c in line)
         {
             text.Append(char.IsControl(c) ? '?' : c);
         }
 
         text.Append('\n');
     }
-
-    private static void Line(StringBuilder text, string line) => text.Append(line).Append('\n');
 }
