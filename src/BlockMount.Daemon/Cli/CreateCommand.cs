@@ -4,7 +4,7 @@ using BlockMount.Storage;
 namespace BlockMount.Daemon.Cli;
 
 /// <summary>'blockmount create': makes an image, with the options and words of qemu-img create.</summary>
-internal static class CreateCommand
+public static class CreateCommand
 {
     /// <summary>The command for the tree; images are opened through <paramref name="files"/>. Failures leave as exceptions.</summary>
     public static Command Build(IStorageOpener files)
@@ -26,7 +26,7 @@ internal static class CreateCommand
         Option<bool> trust = new("-u", "--unsafe") { Description = "do not look at the backing file" };
         Option<bool> quiet = new("-q", "--quiet") { Description = "print nothing" };
         Command command = new("create", "Make an image.") { file, size, format, options, backing, backingFormat, trust, quiet };
-        command.SetAction((parsed, _) => RunAsync(files, new CreateArguments
+        command.SetAction((parsed, _) => RunAsync(files, parsed.InvocationConfiguration.Output, new CreateArguments
         {
             FileName = parsed.GetRequiredValue(file),
             Size = parsed.GetValue(size),
@@ -40,14 +40,14 @@ internal static class CreateCommand
         return command;
     }
 
-    private static async Task<int> RunAsync(IStorageOpener files, CreateArguments arguments)
+    private static async Task<int> RunAsync(IStorageOpener files, TextWriter output, CreateArguments arguments)
     {
         if (arguments.Options.Any(list => list is "help" or "?"))
         {
-            Console.Out.WriteLine($"Supported options for {arguments.Format}:");
+            output.WriteLine($"Supported options for {arguments.Format}:");
             foreach (string name in CreateOptionList.NamesFor(arguments.Format))
             {
-                Console.Out.WriteLine($"  {name}");
+                output.WriteLine($"  {name}");
             }
 
             return 0;
@@ -56,7 +56,7 @@ internal static class CreateCommand
         CreateRequest request = await CreateRequest.ResolveAsync(arguments, files);
         if (!arguments.Quiet)
         {
-            Console.Out.WriteLine(request.EchoLine());
+            output.WriteLine(request.EchoLine());
         }
 
         await CreateTarget.WriteAsync(files, arguments.FileName, request.WriteAsync);

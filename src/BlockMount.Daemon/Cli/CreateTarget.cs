@@ -13,15 +13,15 @@ namespace BlockMount.Daemon.Cli;
 /// </summary>
 internal static class CreateTarget
 {
-    private const UnixFileMode NewFileMode = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead
-        | UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
+    // 0644 before the umask, as qemu-img.
+    private const UnixFileMode NewFileMode =
+        UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
 
     /// <summary>Runs <paramref name="writeAsync"/> on a new file that then is called <paramref name="path"/>.</summary>
     /// <exception cref="BlockMountException">The file cannot be made, or an image of that name is in use.</exception>
     public static async ValueTask WriteAsync(IStorageOpener files, string path, Func<StorageFile, ValueTask> writeAsync)
     {
-        // A symbolic link stays one: its target is replaced.
-        string target = File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? Path.GetFullPath(path);
+        string target = TargetOf(path);
         bool exists = Syscall.stat(target, out Stat status) == 0;
         if (exists && (status.st_mode & FilePermissions.S_IFMT) == FilePermissions.S_IFDIR)
         {
@@ -45,6 +45,21 @@ internal static class CreateTarget
             // A block device has no name to swap.
             await writeAsync(old);
         }
+    }
+
+    // A symbolic link stays one: its target is replaced.
+    private static string TargetOf(string path)
+    {
+        if (LibcPath.Resolve(path, out string real) == Errno.None)
+        {
+            return real;
+        }
+
+        return new FileInfo(path).LinkTarget is { } dangling
+            ? throw new BlockMountException(
+                $"Could not create '{path}': it is a symbolic link to '{dangling}', which does not exist",
+                "Name the file itself, or remove the link")
+            : Path.GetFullPath(path);
     }
 
     private static async ValueTask ReplaceAsync(

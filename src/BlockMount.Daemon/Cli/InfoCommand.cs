@@ -10,7 +10,7 @@ namespace BlockMount.Daemon.Cli;
 /// 'blockmount info': what an image says of itself. Opens the one file that was named, and others only with
 /// --backing-chain. Needs no lock: an image that is in use is shown with a note.
 /// </summary>
-internal static class InfoCommand
+public static class InfoCommand
 {
     /// <summary>The command for the tree; images are opened through <paramref name="files"/>. Failures leave as exceptions.</summary>
     public static Command Build(IStorageOpener files)
@@ -25,6 +25,7 @@ internal static class InfoCommand
         Command command = new("info", "Show what an image is.") { file, format, backingChain, output, json, forceShare };
         command.SetAction((parsed, _) => RunAsync(
             new LockTolerantOpener(files),
+            parsed.InvocationConfiguration.Output,
             parsed.GetRequiredValue(file),
             new ChainOpenOptions
             {
@@ -39,7 +40,7 @@ internal static class InfoCommand
     }
 
     private static async Task<int> RunAsync(
-        LockTolerantOpener files, string path, ChainOpenOptions options, bool wholeChain, bool json)
+        LockTolerantOpener files, TextWriter output, string path, ChainOpenOptions options, bool wholeChain, bool json)
     {
         var policy = new OpenPolicy();
         await using var chain = new BackingChain(files, policy, options);
@@ -53,7 +54,7 @@ internal static class InfoCommand
         }
 
         string text = json ? InfoJson.Write(images, asArray: wholeChain) : InfoText.Write(images);
-        Console.Out.Write(text);
+        output.Write(text);
         // Last, so that what could be read is there before the broken link ends the program.
         return broken is null ? 0 : throw broken;
     }

@@ -43,11 +43,11 @@ public sealed class ModelRun
         {
             foreach (GuestOperation operation in operations)
             {
-                await run.StepAsync(operation.ClippedTo(run._model.Length));
+                await MustEndAtOnce(run.StepAsync(operation.ClippedTo(run._model.Length)));
                 number++;
             }
 
-            await run.CloseAsync();
+            await MustEndAtOnce(run.CloseAsync());
         }
         catch (Exception error)
         {
@@ -60,6 +60,10 @@ public sealed class ModelRun
 
     /// <summary>The chain, closed.</summary>
     public TestChain Chain => _chain;
+
+    // Files in memory make nobody wait: whoever waits nevertheless waits for ever.
+    private static ValueTask MustEndAtOnce(ValueTask step) =>
+        step.IsCompleted ? step : throw new ModelMismatchException("deadlock: a single operation waits for something that never comes");
 
     private async ValueTask StepAsync(GuestOperation operation)
     {
