@@ -41,10 +41,10 @@ public abstract class ServedImageFixture : CliFixture
     }
 
     /// <summary>Tells the first difference instead of printing megabytes.</summary>
-    protected static void EqualBytes(ReadOnlySpan<byte> expected, ReadOnlySpan<byte> actual)
+    protected static void EqualBytes(byte[] expected, byte[] actual)
     {
         Assert.Equal(expected.Length, actual.Length);
-        int same = expected.CommonPrefixLength(actual);
+        int same = expected.AsSpan().CommonPrefixLength(actual);
         Assert.True(same == expected.Length, $"bytes differ from offset {same} on");
     }
 

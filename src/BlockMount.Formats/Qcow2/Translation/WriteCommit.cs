@@ -37,10 +37,9 @@ public sealed class WriteCommit
                 }
             }
 
-            if (allocation.EdgesWritten)
-            {
-                _writer.Order.TablesAfterFlush();
-            }
+            // Not only the edges: without this a power cut could keep the entry and lose the data, and show what the host cluster held before,
+            // which is older than the guest's last flush. Mostly free, because dirty refcounts ask for the same flush.
+            _writer.Order.TablesAfterFlush();
         }
 
         _writer.GuestClusters.Release(allocation.GuestLock);

@@ -1,0 +1,134 @@
+using BlockMount.TestSupport;
+using BlockMount.TestSupport.Crash;
+using BlockMount.TestSupport.Images;
+using BlockMount.TestSupport.Model;
+using BlockMount.TestSupport.Simulation;
+
+namespace BlockMount.Tests.PowerCut;
+
+/// <summary>One workload and the states that a power cut during it may leave. Everything follows from the seed.</summary>
+internal sealed class PowerCutRun
+{
+    private const int SizeMax = 48 << 10;
+    private const int OperationsPerRun = 40;
+    private const int RandomStatesPerCut = 4;
+
+    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
+    private static readonly int[] s_weights = [20, 400, 90, 90, 110, 130, 25, 10];
+    private static readonly int[] s_concurrentWeights = [200, 400, 80, 80, 0, 110, 0, 0];
+
+    private readonly int _seed;
+    private readonly CrashWorkload _workload;
+
+    private PowerCutRun(int seed, ImageGeometry geometry, TestChain chain, CrashWorkload workload)
+    {
+        _seed = seed;
+        Geometry = geometry;
+        Chain = chain;
+        _workload = workload;
+    }
+
+    internal ImageGeometry Geometry { get; }
+
+    internal TestChain Chain { get; }
+
+    internal StorageLog Log => _workload.Log;
+
+    internal byte[] InitialFile => _workload.InitialFile;
+
+    /// <summary>One operation after the other.</summary>
+    internal static async ValueTask<PowerCutRun> SequentialAsync(int seed)
+    {
+        (ImageGeometry geometry, Random random) = Choose(seed);
+        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, s_weights);
+        TestChain chain = await TestChain.CreateAsync(geometry, seed);
+        CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax);
+        for (int i = 0; i < OperationsPerRun; i++)
+        {
+            await workload.RunAsync(generator.Next());
+        }
+
+        await workload.CloseAsync();
+        return new PowerCutRun(seed, geometry, chain, workload);
+    }
+
+    /// <summary>Four clients at once, every storage call delayed; the seed decides all orders.</summary>
+    internal static PowerCutRun Concurrent(int seed, int operationsPerClient = OperationsPerRun / 4)
+    {
+        PowerCutRun? run = null;
+        SimulationContext.Run(seed, async context => run = await ConcurrentAsync(context, seed, operationsPerClient));
+        return run!;
+    }
+
+    /// <summary>Judges the states of every cut; stops at the first bad one.</summary>
+    /// <param name="flushIsLost">A lie of the disk, to prove the harness.</param>
+    /// <param name="visit">Sees each good state before it is used up; may be null.</param>
+    /// <returns>How many states were judged, and the first bad one.</returns>
+    internal async ValueTask<(int States, CrashVerdict Verdict)> JudgeAsync(
+        Func<StorageLogEntry, bool>? flushIsLost = null, Func<CrashImage, ValueTask>? visit = null)
+    {
+        CrashImages images = new(Log, InitialFile, flushIsLost);
+        int states = 0;
+        foreach (long cut in CrashImages.Cuts(Log))
+        {
+            images.AdvanceTo(cut);
+            // Systematic ones first: all, none, each one lost alone, each one kept alone; then random subsets.
+            int count = images.PendingCount == 0 ? 1 : Math.Min(2 + (2 * images.PendingCount), 10) + RandomStatesPerCut;
+            Random random = new(HashCode.Combine(_seed, cut));
+            for (int i = 0; i < count; i++)
+            {
+                int number = i < count - RandomStatesPerCut ? i : int.MaxValue;
+                CrashImage image = images.Draw(number, random);
+                states++;
+                if (visit is not null)
+                {
+                    await visit(image);
+                }
+
+                CrashVerdict verdict = await CrashJudge.JudgeAsync(Chain, _workload.Reference, image, cut);
+                if (!verdict.IsGood)
+                {
+                    return (states, verdict with { Description = $"cut {cut}, state {i}: {verdict.Description}\nnot durable: {images.DescribePending()}" });
+                }
+            }
+        }
+
+        return (states, default);
+    }
+
+    /// <summary>A message for a bad state.</summary>
+    internal string Explain(CrashVerdict verdict, string testName) =>
+        $"{verdict.Fault}: {verdict.Description}\n{Geometry}\nreplay: {TestBudget.Replay(_seed, testName)}";
+
+    private static (ImageGeometry Geometry, Random Random) Choose(int seed)
+    {
+        Random random = new(seed);
+        return (ImageGeometry.Choose(random, SizeMax / 2), random);
+    }
+
+    private static async Task<PowerCutRun> ConcurrentAsync(SimulationContext context, int seed, int operationsPerClient)
+    {
+        (ImageGeometry geometry, Random random) = Choose(seed);
+        TestChain chain = await TestChain.CreateAsync(geometry, seed);
+        CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax, context.PauseAsync);
+        List<Task> clients = [];
+        for (int i = 0; i < 4; i++)
+        {
+            WorkloadGenerator generator = new(new Random(random.Next()), geometry.ClusterSize, geometry.Size, geometry.Size, granularity: 512, s_concurrentWeights);
+            clients.Add(ClientAsync(workload, generator, operationsPerClient, context));
+        }
+
+        await Task.WhenAll(clients);
+        await workload.CloseAsync();
+        return new PowerCutRun(seed, geometry, chain, workload);
+    }
+
+    private static async Task ClientAsync(CrashWorkload workload, WorkloadGenerator generator, int operations, SimulationContext context)
+    {
+        for (int i = 0; i < operations; i++)
+        {
+            await context.PauseAsync();
+            await workload.RunAsync(generator.Next());
+        }
+    }
+}
