@@ -37,6 +37,17 @@ internal static unsafe class FileLocking
         Unlock(fd, union, after);
     }
 
+    /// <summary>
+    /// Gives up every lock before the descriptor is closed. Closing alone is too late sometimes: while this process is
+    /// starting another one, the child holds a copy of the descriptor, and the locks with it, until it has executed its
+    /// program.
+    /// </summary>
+    public static void Release(int fd)
+    {
+        LockProfile all = new((LockPermissions)((1 << PermissionCount) - 1), (LockPermissions)((1 << PermissionCount) - 1));
+        Unlock(fd, all, LockProfile.None);
+    }
+
     private static void LockNew(int fd, string path, LockProfile before, LockProfile union)
     {
         for (int i = 0; i < PermissionCount; i++)

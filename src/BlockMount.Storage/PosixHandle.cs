@@ -218,6 +218,7 @@ internal sealed unsafe class PosixHandle : IDisposable
         // An error of close(2) is one of write-back, which the last flush had to find; the descriptor is gone either way.
         if (fd >= 0)
         {
+            FileLocking.Release(fd);
             _ = Libc.close(fd);
         }
     }
