@@ -16,6 +16,8 @@ internal static unsafe class BackgroundLauncher
     // The daemon's descriptor of the readiness pipe; everything above is closed there.
     private const int ReadyFd = 3;
 
+    private const string DiagnosticsVariable = "DOTNET_EnableDiagnostics";
+
     /// <summary>True for the form that mounts, unless it asks to stay in the foreground or for help.</summary>
     public static bool Wants(string[] arguments)
     {
@@ -107,7 +109,7 @@ internal static unsafe class BackgroundLauncher
         byte** argumentBlock = Block([Environment.GetCommandLineArgs()[0], .. arguments]);
         byte** environmentBlock = Block(EnvironmentWithMarker());
         int pid;
-        errno = (Errno)LibcProcess.posix_spawn(&pid, "/proc/self/exe", actions, attributes, argumentBlock, environmentBlock);
+        errno = (Errno)LibcProcess.posix_spawn(&pid, Environment.ProcessPath ?? "/proc/self/exe", actions, attributes, argumentBlock, environmentBlock);
         Free(argumentBlock);
         Free(environmentBlock);
         _ = LibcProcess.posix_spawnattr_destroy(attributes);
@@ -121,6 +123,12 @@ internal static unsafe class BackgroundLauncher
     private static List<string> EnvironmentWithMarker()
     {
         List<string> result = [$"{ReadyNotification.Variable}={ReadyFd}"];
+        if (Environment.GetEnvironmentVariable(DiagnosticsVariable) is null)
+        {
+            // The runtime's debugger port: three threads, start-up time, and a socket in /tmp that a killed daemon leaves behind.
+            result.Add($"{DiagnosticsVariable}=0");
+        }
+
         foreach (DictionaryEntry variable in Environment.GetEnvironmentVariables())
         {
             result.Add($"{variable.Key}={variable.Value}");

@@ -12,6 +12,8 @@ public sealed unsafe class ReadyNotification
     /// <summary>Names the descriptor in the daemon's environment.</summary>
     public const string Variable = "BLOCKMOUNT_READY_FD";
 
+    private const string DescriptorFolder = "/proc/self/fd";
+
     private readonly int _fd;
 
     private ReadyNotification(int fd)
@@ -46,17 +48,34 @@ public sealed unsafe class ReadyNotification
         return written == 1;
     }
 
+    // The runtime and its Console keep copies of the standard descriptors. Left open, they would hold up whoever waits for the
+    // end of the starter's output. A regular file holds nobody up, and the log may be one: those copies stay.
     private static void DetachStandardStreams()
     {
+        string?[] streams = [LinkOf("0"), LinkOf("1"), LinkOf("2")];
         int nowhere = Libc.open("/dev/null", LinuxConstants.O_RDWR | LinuxConstants.O_CLOEXEC, 0);
-        for (int stream = 0; nowhere >= 0 && stream <= 2; stream++)
+        if (nowhere < 0)
         {
-            _ = LibcProcess.dup2(nowhere, stream);
+            return;
         }
 
-        if (nowhere > 2)
+        foreach (string entry in Directory.GetFileSystemEntries(DescriptorFolder))
         {
-            _ = Libc.close(nowhere);
+            string name = Path.GetFileName(entry);
+            int fd = int.Parse(name, NumberStyles.None, CultureInfo.InvariantCulture);
+            if (fd <= 2 || (LinkOf(name) is { } target && streams.Contains(target) && IsPipeOrTerminal(target)))
+            {
+                _ = LibcProcess.dup2(nowhere, fd);
+            }
         }
+
+        _ = Libc.close(nowhere);
     }
+
+    private static bool IsPipeOrTerminal(string target) =>
+        target.StartsWith("pipe:", StringComparison.Ordinal)
+        || target.StartsWith("socket:", StringComparison.Ordinal)
+        || (target.StartsWith("/dev/", StringComparison.Ordinal) && target != "/dev/null" && !target.StartsWith("/dev/shm/", StringComparison.Ordinal));
+
+    private static string? LinkOf(string descriptor) => new FileInfo(Path.Combine(DescriptorFolder, descriptor)).LinkTarget;
 }

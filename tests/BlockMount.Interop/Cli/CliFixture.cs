@@ -7,7 +7,7 @@ namespace BlockMount.Interop.Cli;
 /// A folder and a registry of its own for tests that run the release binary. Whatever a test leaves mounted is unmounted, and
 /// daemons that are left are ended by their pid.
 /// </summary>
-public abstract class CliFixture : IAsyncDisposable, IAsyncLifetime
+public abstract class CliFixture : IAsyncLifetime, IDisposable
 {
     private readonly ScratchFolder _folder = new();
 
@@ -47,12 +47,10 @@ public abstract class CliFixture : IAsyncDisposable, IAsyncLifetime
         await process.WaitForExitAsync(patience.Token);
     }
 
-    Task IAsyncLifetime.DisposeAsync() => DisposeAsync().AsTask();
-
     /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
+    public async Task DisposeAsync()
     {
-        if (ReleaseBinary.TryFind() is not null)
+        if (Directory.Exists(this["run"]))
         {
             foreach (int pid in await PidsAsync())
             {
@@ -65,7 +63,11 @@ public abstract class CliFixture : IAsyncDisposable, IAsyncLifetime
         {
             await ToolProcess.RunAsync("umount", "-l", mount);
         }
+    }
 
+    /// <summary>Removes the folder, after what was mounted in it has gone.</summary>
+    public void Dispose()
+    {
         _folder.Dispose();
         GC.SuppressFinalize(this);
     }
