@@ -1,3 +1,5 @@
+using BlockMount.Base.Interop;
+
 namespace BlockMount.Storage;
 
 /// <summary>Reads and writes through the host's page cache.</summary>
@@ -6,18 +8,28 @@ internal sealed class BufferedTransfer : ITransferTarget
     private readonly PosixHandle _handle;
     private readonly FileSize _size;
 
-    // Changes once, from true to false: the file system (tmpfs, some network ones) knows no RWF_NOWAIT.
+    // tmpfs refuses RWF_NOWAIT, but nothing there waits for a disk (swap apart, where every memory access may wait).
+    private readonly bool _isInMemory;
+
+    // Changes once, from true to false: the file system (some network ones) knows no RWF_NOWAIT.
     private volatile bool _cachedReads = true;
 
     public BufferedTransfer(PosixHandle handle, FileSize size)
     {
         _handle = handle;
         _size = size;
+        _isInMemory = FileStatus.IsInMemory(handle.BufferedFd);
     }
 
     /// <summary>Reads what needs no waiting and tells how many bytes at the start of <paramref name="buffer"/> that was.</summary>
     public int ReadCached(long offset, Span<byte> buffer)
     {
+        if (_isInMemory)
+        {
+            _handle.Read(offset, buffer);
+            return buffer.Length;
+        }
+
         if (!_cachedReads)
         {
             return 0;

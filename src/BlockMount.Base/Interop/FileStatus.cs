@@ -22,6 +22,9 @@ public static unsafe partial class FileStatus
     public const int S_IFREG = 0x8000;
     public const int S_IFSOCK = 0xC000;
 
+    private const long TMPFS_MAGIC = 0x01021994;
+    private const long RAMFS_MAGIC = 0x858458f6;
+
     private const uint BLKSSZGET = 0x1268;
     private const uint BLKGETSIZE64 = 0x80081272;
 
@@ -52,6 +55,15 @@ public static unsafe partial class FileStatus
         return result == 0 ? Errno.None : Libc.LastErrno;
     }
 
+    /// <summary>True if the open file lives in memory (tmpfs, ramfs): reading it waits for no disk.</summary>
+    public static bool IsInMemory(int fd)
+    {
+        // struct statfs begins with f_type, a long; 120 bytes on 64-bit systems.
+        const int StatfsSize = 120;
+        long* buffer = stackalloc long[StatfsSize / sizeof(long)];
+        return fstatfs(fd, buffer) == 0 && buffer[0] is (TMPFS_MAGIC or RAMFS_MAGIC);
+    }
+
     private static Errno Get(int directory, string path, int flags, out StatxBuffer status)
     {
         StatxBuffer buffer;
@@ -65,6 +77,9 @@ public static unsafe partial class FileStatus
 
     [LibraryImport(Library)]
     private static partial int fcntl(int fd, int command, int argument);
+
+    [LibraryImport(Library)]
+    private static partial int fstatfs(int fd, long* buffer);
 }
 
 /// <summary>The fields we use of struct statx (linux/stat.h), 256 bytes.</summary>

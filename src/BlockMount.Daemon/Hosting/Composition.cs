@@ -1,11 +1,12 @@
 using System.CommandLine;
 using BlockMount.Block.Devices;
+using BlockMount.Block.Graph;
 using BlockMount.Block.Nodes;
 using BlockMount.Daemon.Cli;
 using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
 using BlockMount.Exports.Nbd;
-using BlockMount.Formats.Raw;
+using BlockMount.Formats;
 using BlockMount.Storage;
 using Microsoft.Extensions.Logging;
 
@@ -20,17 +21,20 @@ internal static class Composition
     /// <summary>Verbs about images, made by their own files.</summary>
     public static IEnumerable<Command> ImageCommands() => [];
 
-    /// <summary>Opens the image and everything it stands on.</summary>
-    public static async ValueTask<Node> OpenChainAsync(MountRequest request)
+    /// <summary>Opens the image and everything it stands on; the caller owns the node.</summary>
+    public static ValueTask<Node> OpenChainAsync(MountRequest request)
     {
-        StorageFile file = await PosixStorage.Instance.OpenAsync(request.Image, new StorageOpenOptions
+        MountOptions options = request.Options;
+        return new ChainOpener(PosixStorage.Instance, new OpenPolicy()).OpenAsync(request.Image, new ChainOpenOptions
         {
-            ReadOnly = request.Options.ReadOnly,
-            Direct = request.Options.Direct,
-            NoFlush = request.Options.NoFlush,
-            ShareWrite = request.Options.ShareWrite,
+            Format = request.Format,
+            BackingFormatDefault = options.BackingFormat,
+            ReadOnly = options.ReadOnly,
+            Direct = options.Direct,
+            NoFlush = options.NoFlush,
+            ShareWrite = options.ShareWrite,
+            DiscardToHost = options.Discard,
         });
-        return new FormatNode("node0", request.Image, new RawDriver(file), null);
     }
 
     /// <summary>Listens for NBD clients and offers them the device; returns the server and the export's URI.</summary>

@@ -43,4 +43,7 @@ public sealed record FuseExportOptions
     public uint? GroupId { get; init; }
 
     public uint? Mode { get; init; }
+
+    /// <summary>Mount through fusermount3 even where mount(2) is permitted; for tests.</summary>
+    internal bool AlwaysUseHelper { get; init; }
 }

@@ -67,7 +67,7 @@ public sealed class FuseMount
     internal static (FuseMount Mount, FuseDeviceChannel Channel) Create(FuseExportOptions options)
     {
         string path = CheckMountPoint(options.MountPoint);
-        if (LibcMount.geteuid() == 0)
+        if (LibcMount.geteuid() == 0 && !options.AlwaysUseHelper)
         {
             FuseDeviceChannel channel = FuseDeviceChannel.Open();
             try

@@ -23,10 +23,7 @@ public static class Qcow2Create
     /// <exception cref="BlockIOException">Writing failed: the file is not an image.</exception>
     public static async ValueTask CreateAsync(StorageFile file, Qcow2CreateOptions options)
     {
-        options.Validate();
-        var layout = Qcow2CreateLayout.For(options);
-        byte[] header = Qcow2HeaderWriter.Write(HeaderFor(options, layout));
-
+        (Qcow2CreateLayout layout, byte[] header) = Plan(options);
         await MakeRoomAsync(file, options, layout);
         await WriteRefcountTableAsync(file, options, layout);
         await WriteRefcountBlocksAsync(file, options, layout);
@@ -42,6 +39,17 @@ public static class Qcow2Create
         await file.FlushAsync();
         await file.WriteAsync(0, header);
         await file.FlushAsync();
+    }
+
+    /// <summary>Finds everything that can be wrong with the options, without a file.</summary>
+    /// <exception cref="ImageFormatException">Names the option, its value and the limit.</exception>
+    public static void CheckPossible(Qcow2CreateOptions options) => Plan(options);
+
+    private static (Qcow2CreateLayout Layout, byte[] Header) Plan(Qcow2CreateOptions options)
+    {
+        options.Validate();
+        var layout = Qcow2CreateLayout.For(options);
+        return (layout, Qcow2HeaderWriter.Write(HeaderFor(options, layout)));
     }
 
     private static Qcow2Header HeaderFor(Qcow2CreateOptions options, Qcow2CreateLayout layout) => new()

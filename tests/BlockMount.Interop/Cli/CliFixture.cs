@@ -1,4 +1,5 @@
 using BlockMount.TestSupport;
+using Xunit;
 
 namespace BlockMount.Interop.Cli;
 

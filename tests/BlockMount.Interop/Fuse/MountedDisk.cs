@@ -27,6 +27,9 @@ internal sealed class MountedDisk : IAsyncDisposable
     /// <summary>The mounted file.</summary>
     internal string Path => Export.Address;
 
+    /// <summary>The host file below, if there is one; removed on disposal.</summary>
+    internal string? ImagePath { get; private set; }
+
     /// <summary>A folder outside the mount for the test's own files.</summary>
     internal ScratchFolder Folder => _folder;
 
@@ -36,6 +39,28 @@ internal sealed class MountedDisk : IAsyncDisposable
         MemoryFile file = new();
         await file.ResizeAsync(size);
         return await MountAsync(file, change);
+    }
+
+    /// <summary>Mounts a new sparse host file of <paramref name="size"/> bytes; its path is <see cref="ImagePath"/>.</summary>
+    internal static async Task<MountedDisk> OnHostFileAsync(long size, Func<FuseExportOptions, FuseExportOptions>? change = null)
+    {
+        string path = System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"blockmount-test-{Guid.NewGuid():N}.raw");
+        try
+        {
+            await using (FileStream created = File.Create(path))
+            {
+                created.SetLength(size);
+            }
+
+            MountedDisk disk = await MountAsync(await PosixStorage.Instance.OpenAsync(path, new StorageOpenOptions()), change);
+            disk.ImagePath = path;
+            return disk;
+        }
+        catch
+        {
+            File.Delete(path);
+            throw;
+        }
     }
 
     /// <summary>Mounts <paramref name="file"/>, which is taken over.</summary>
@@ -64,5 +89,9 @@ internal sealed class MountedDisk : IAsyncDisposable
         await Export.DisposeAsync();
         await Device.DisposeAsync();
         _folder.Dispose();
+        if (ImagePath is not null)
+        {
+            File.Delete(ImagePath);
+        }
     }
 }

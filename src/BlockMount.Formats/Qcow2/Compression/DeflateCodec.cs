@@ -8,6 +8,11 @@ public sealed class DeflateCodec : ClusterDecompressor
     /// <inheritdoc/>
     public override unsafe void Decompress(ReadOnlySpan<byte> compressed, Span<byte> cluster)
     {
+        if (compressed.IsEmpty)
+        {
+            throw new InvalidDataException("the deflate stream is empty");
+        }
+
         fixed (byte* start = compressed)
         {
             using UnmanagedMemoryStream source = new(start, compressed.Length);

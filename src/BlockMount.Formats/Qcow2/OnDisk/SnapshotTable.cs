@@ -45,14 +45,17 @@ public static class SnapshotTable
     private const int IdLengthOffset = 12;
     private const int NameLengthOffset = 14;
     private const int ExtraLengthOffset = 36;
-    private const int EntryBytesMax = Qcow2Limits.SnapshotEntryBytesMin + Qcow2Limits.SnapshotExtraBytesMax + (2 * ushort.MaxValue);
+    private const int EntryBytesMax = (Qcow2Limits.SnapshotEntryBytesMin + Qcow2Limits.SnapshotExtraBytesMax + (2 * ushort.MaxValue) + 7) & ~7;
+
+    // Several of the longest entries, so that short ones do not cost a read each.
+    private const int WindowBytesMax = 1 << 20;
 
     /// <summary>Reads all entries; at most 64 MiB of the file.</summary>
     /// <exception cref="ImageFormatException">The table breaks a limit or reaches past the end of the file.</exception>
     public static async ValueTask<IReadOnlyList<SnapshotEntry>> LoadAsync(StorageFile file, Qcow2Header header)
     {
         var snapshots = new List<SnapshotEntry>(Math.Min(header.SnapshotCount, 1024));
-        byte[] window = header.SnapshotCount == 0 ? [] : new byte[EntryBytesMax];
+        byte[] window = header.SnapshotCount == 0 ? [] : new byte[WindowBytes(file, header)];
         long windowStart = header.SnapshotsOffset;
         int windowLength = 0;
         int position = 0;
@@ -64,7 +67,7 @@ public static class SnapshotTable
             {
                 windowStart += position;
                 position = 0;
-                windowLength = (int)Math.Clamp(fileLength - windowStart, 0, EntryBytesMax);
+                windowLength = (int)Math.Clamp(fileLength - windowStart, 0, window.Length);
                 await file.ReadAsync(windowStart, window.AsMemory(0, windowLength));
             }
 
@@ -76,6 +79,10 @@ public static class SnapshotTable
 
         return snapshots;
     }
+
+    private static int WindowBytes(StorageFile file, Qcow2Header header) => (int)Math.Min(
+        Math.Max(file.Length - header.SnapshotsOffset, 0),
+        Math.Min((long)header.SnapshotCount * EntryBytesMax, WindowBytesMax));
 
     // The length with padding; the last entry's padding may lie past the end of the file.
     private static int CheckedLength(ReadOnlySpan<byte> rest, int index, ref long tableLength, string name)

@@ -9,7 +9,14 @@ public sealed class FuseAllocationTests
 {
     private const int Rounds = 10_000;
 
-    [Fact]
+#if DEBUG
+    // There the compiler makes every async method a class.
+    private const string? Skipped = "only optimised builds keep async methods off the heap: run the tests with -c Release";
+#else
+    private const string? Skipped = null;
+#endif
+
+    [Fact(Skip = Skipped)]
     public void Read_TenThousandTimes_AllocatesNothing()
     {
         using FuseFixture disk = new();
@@ -17,7 +24,7 @@ public sealed class FuseAllocationTests
         Assert.Equal(0, MeasureAllocation(disk.Dispatcher, frame, expectedReply: 16 + 4096));
     }
 
-    [Fact]
+    [Fact(Skip = Skipped)]
     public void WriteInPlace_TenThousandTimes_AllocatesNothing()
     {
         using FuseFixture disk = new();

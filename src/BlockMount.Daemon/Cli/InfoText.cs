@@ -1,0 +1,132 @@
+using System.Globalization;
+using System.Text;
+using BlockMount.Base;
+using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.OnDisk;
+
+namespace BlockMount.Daemon.Cli;
+
+/// <summary>The answer of info for people: the lines of qemu-img info, and notes behind them.</summary>
+internal static class InfoText
+{
+    /// <summary>All images, separated by empty lines.</summary>
+    public static string Write(IReadOnlyList<InspectedImage> images) => string.Join('\n', images.Select(Describe));
+
+    private static string Describe(InspectedImage inspected)
+    {
+        ImageInfo image = inspected.Image;
+        var text = new StringBuilder();
+        Line(text, $"image: {image.FileName}");
+        Line(text, $"file format: {image.Format}");
+        Line(text, $"virtual size: {ByteSize.Format(image.VirtualSize)} ({image.VirtualSize} bytes)");
+        Line(text, $"disk size: {ByteSize.Format(image.ActualSize)}");
+        if (image.Header is { } header)
+        {
+            DescribeHeader(text, inspected, header);
+            DescribeSnapshots(text, image.Snapshots);
+            DescribeFeatures(text, header);
+        }
+
+        if (inspected.IsLive)
+        {
+            Line(text, "note: live, another program has the image open and may be changing it");
+        }
+
+        return text.ToString();
+    }
+
+    private static void DescribeHeader(StringBuilder text, InspectedImage inspected, Qcow2Header header)
+    {
+        if (header.CryptMethod != 0)
+        {
+            Line(text, "encrypted: yes");
+        }
+
+        if (header.HasIncompatible(FeatureBits.Dirty))
+        {
+            Line(text, "cleanly shut down: no");
+        }
+
+        Line(text, $"cluster_size: {header.ClusterSize}");
+        if (header.Backing is { } backing)
+        {
+            string actual = inspected.BackingPath switch
+            {
+                null => " (refused: not a plain file name)",
+                string path when path != backing.FileName => $" (actual path: {path})",
+                _ => "",
+            };
+            Line(text, $"backing file: {backing.FileName}{actual}");
+            if (backing.Format is not null)
+            {
+                Line(text, $"backing file format: {backing.Format}");
+            }
+        }
+    }
+
+    private static void DescribeSnapshots(StringBuilder text, IReadOnlyList<SnapshotEntry> snapshots)
+    {
+        if (snapshots.Count == 0)
+        {
+            return;
+        }
+
+        Line(text, "Snapshot list:");
+        Line(text, $"{"ID",-10}{"TAG",-17}{"VM SIZE",8}{"DATE",20}{"VM CLOCK",13}{"ICOUNT",11}");
+        foreach (SnapshotEntry snapshot in snapshots)
+        {
+            string date = DateTimeOffset.FromUnixTimeSeconds(snapshot.DateSeconds).ToLocalTime()
+                .ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture);
+            string icount = snapshot.InstructionCount?.ToString(CultureInfo.InvariantCulture) ?? "";
+            string size = ByteSize.Format(snapshot.VmStateSize);
+            Line(text, $"{snapshot.Id,-9} {snapshot.Name,-16} {size,8}{date,20}{Clock(snapshot.VmClockNanoseconds),13}{icount,11}");
+        }
+    }
+
+    private static string Clock(ulong nanoseconds)
+    {
+        ulong seconds = nanoseconds / 1_000_000_000;
+        ulong milliseconds = nanoseconds / 1_000_000 % 1000;
+        return string.Create(
+            CultureInfo.InvariantCulture, $"{seconds / 3600:00}:{seconds / 60 % 60:00}:{seconds % 60:00}.{milliseconds:000}");
+    }
+
+    private static void DescribeFeatures(StringBuilder text, Qcow2Header header)
+    {
+        Line(text, "Format specific information:");
+        Line(text, $"    compat: {(header.Version == 2 ? "0.10" : "1.1")}");
+        Line(text, $"    compression type: {(header.CompressionType == 0 ? "zlib" : "zstd")}");
+        if (header.Version >= 3)
+        {
+            Line(text, $"    lazy refcounts: {Word(header.HasCompatible(FeatureBits.LazyRefcounts))}");
+        }
+
+        Line(text, $"    refcount bits: {1 << header.RefcountOrder}");
+        if (header.HasIncompatible(FeatureBits.ExternalDataFile)
+            && header.FindExtension(HeaderExtensionType.DataFileName) is { } dataFile)
+        {
+            Line(text, $"    data file: {Encoding.UTF8.GetString(dataFile.Data.Span)}");
+        }
+
+        if (header.Version >= 3)
+        {
+            Line(text, $"    corrupt: {Word(header.HasIncompatible(FeatureBits.Corrupt))}");
+            Line(text, $"    extended l2: {Word(header.HasIncompatible(FeatureBits.ExtendedL2))}");
+        }
+    }
+
+    private static string Word(bool value) => value ? "true" : "false";
+
+    // Names come out of the image: nothing of them may move the cursor of the terminal.
+    private static void Line(StringBuilder text, FormattableString line)
+    {
+        foreach (char c in line.ToString(CultureInfo.InvariantCulture))
+        {
+            text.Append(char.IsControl(c) ? '?' : c);
+        }
+
+        text.Append('\n');
+    }
+
+    private static void Line(StringBuilder text, string line) => text.Append(line).Append('\n');
+}

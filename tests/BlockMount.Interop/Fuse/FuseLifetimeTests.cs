@@ -1,0 +1,187 @@
+using System.Diagnostics;
+using BlockMount.Base;
+using BlockMount.Block.Devices;
+using BlockMount.Block.Nodes;
+using BlockMount.Exports.Fuse;
+using BlockMount.Formats.Raw;
+using BlockMount.TestSupport;
+using Microsoft.Extensions.Logging.Abstractions;
+using Xunit;
+
+namespace BlockMount.Interop.Fuse;
+
+/// <summary>Mounting, unmounting and everything that goes wrong with it (USERS A5, A6).</summary>
+public sealed class FuseLifetimeTests
+{
+    private const int MiB = 1 << 20;
+    private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(30);
+
+    [RequiresFuseFact]
+    public async Task Mount_ShowsSourceTypeAndOptions()
+    {
+        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
+        string line = Assert.Single(MountsOn(disk.Path));
+        Assert.Contains(" - fuse.blockmount /images/a,\\040b.raw ", line, StringComparison.Ordinal);
+        Assert.Contains("nosuid,nodev", line, StringComparison.Ordinal);
+        Assert.Equal(MiB, new FileInfo(disk.Path).Length);
+    }
+
+    [RequiresFuseFact]
+    public async Task Dispose_UnmountsAndShowsTheOldContent()
+    {
+        MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
+        await using (disk)
+        {
+            await disk.Export.DisposeAsync();
+            Assert.True(disk.Export.Completion.IsCompletedSuccessfully);
+            Assert.Empty(MountsOn(disk.Path));
+            Assert.Equal("content below the mount", await File.ReadAllTextAsync(disk.Path));
+        }
+    }
+
+    [RequiresFact(Needs.Fuse | Needs.Root, "umount")]
+    public async Task Unmount_FromOutside_EndsTheExport()
+    {
+        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
+        (await ToolProcess.RunAsync("umount", disk.Path)).MustSucceed();
+        await disk.Export.Completion.WaitAsync(s_limit);
+    }
+
+    [RequiresFuseFact]
+    public async Task Dispose_FileIsOpen_DetachesAndCutsTheClientOff()
+    {
+        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
+        await using FileStream client = new(disk.Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
+        Assert.Equal(0, client.ReadByte());
+
+        await disk.Export.DisposeAsync().AsTask().WaitAsync(s_limit);
+
+        Assert.Empty(MountsOn(disk.Path));
+        Assert.ThrowsAny<IOException>(() => client.ReadByte());
+    }
+
+    [RequiresFuseFact]
+    public async Task Dispose_DuringTraffic_Ends()
+    {
+        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
+        using FileStream client = new(disk.Path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, bufferSize: 0);
+        Task<long> traffic = Task.Run(() => TransferUntilCutOff(client));
+
+        await Task.Delay(200);
+        await disk.Export.DisposeAsync().AsTask().WaitAsync(s_limit);
+
+        Assert.True(await traffic.WaitAsync(s_limit) > 0);
+        Assert.Empty(MountsOn(disk.Path));
+    }
+
+    [RequiresFuseFact]
+    public async Task Start_MountPointInUse_IsRefused()
+    {
+        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
+        BlockMountException failure = await Assert.ThrowsAsync<BlockMountException>(() => StartAsync(disk.Path));
+        Assert.StartsWith($"There already is a FUSE export on '{disk.Path}'", failure.Message, StringComparison.Ordinal);
+        Assert.Single(MountsOn(disk.Path));
+    }
+
+    [RequiresFuseFact]
+    public async Task Start_NoRegularFile_IsRefused()
+    {
+        using ScratchFolder folder = new();
+        BlockMountException failure = await Assert.ThrowsAsync<BlockMountException>(() => StartAsync(folder.FullPath));
+        Assert.Equal($"'{folder.FullPath}' is not a regular file", failure.Message);
+
+        failure = await Assert.ThrowsAsync<BlockMountException>(() => StartAsync(folder["nofile"]));
+        Assert.Equal($"Failed to stat '{folder["nofile"]}': No such file or directory", failure.Message);
+    }
+
+    [RequiresFuseFact]
+    public async Task ClearStale_DaemonDied_RemovesTheMount()
+    {
+        using ScratchFolder folder = new();
+        string mountPoint = folder["disk"];
+        await File.WriteAllTextAsync(mountPoint, "below");
+        // Closing the only descriptor of /dev/fuse is what the death of a daemon does.
+        FuseMount.Create(new FuseExportOptions { MountPoint = mountPoint, FileSystemName = "dead" }).Channel.Dispose();
+
+        IOException failure = Assert.ThrowsAny<IOException>(() => File.ReadAllText(mountPoint));
+        Assert.Contains("not connected", failure.Message, StringComparison.OrdinalIgnoreCase);
+        Assert.True(FuseMount.ClearStale(mountPoint));
+        Assert.Equal("below", await File.ReadAllTextAsync(mountPoint));
+        Assert.False(FuseMount.ClearStale(mountPoint));
+    }
+
+    [RequiresFuseFact]
+    public async Task ClearStale_MountIsAliveOrForeign_LeavesItAlone()
+    {
+        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
+        Assert.False(FuseMount.ClearStale(disk.Path));
+        Assert.Single(MountsOn(disk.Path));
+        Assert.False(FuseMount.ClearStale("/proc"));
+        Assert.False(FuseMount.ClearStale(disk.Folder["nothing/there"]));
+    }
+
+    [RequiresFuseFact("fusermount3")]
+    public async Task Helper_MountsAndUnmounts()
+    {
+        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB, options => options with { AlwaysUseHelper = true });
+        Assert.Contains("fuse.blockmount", Assert.Single(MountsOn(disk.Path)), StringComparison.Ordinal);
+        await File.WriteAllBytesAsync(disk.Folder["in"], new byte[MiB]);
+        (await ToolProcess.RunAsync("dd", $"if={disk.Folder["in"]}", $"of={disk.Path}", "bs=64k", "conv=notrunc")).MustSucceed();
+        await disk.Export.DisposeAsync();
+        Assert.Empty(MountsOn(disk.Path));
+    }
+
+    [RequiresFuseFact]
+    public async Task MountAndUnmount_HundredTimes_LeaksNothing()
+    {
+        await CycleAsync(5);
+        int descriptors = Directory.GetFiles("/proc/self/fd").Length;
+        int mounts = MountsOn("").Length;
+        int threads = Process.GetCurrentProcess().Threads.Count;
+
+        await CycleAsync(100);
+
+        // The pool and other tests may hold a few more or less; a leak would be hundreds.
+        Assert.InRange(Directory.GetFiles("/proc/self/fd").Length, 0, descriptors + 20);
+        Assert.InRange(Process.GetCurrentProcess().Threads.Count, 0, threads + 20);
+        Assert.InRange(MountsOn("").Length, 0, mounts + 10);
+    }
+
+    private static async Task CycleAsync(int rounds)
+    {
+        for (int i = 0; i < rounds; i++)
+        {
+            await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
+            Assert.Equal(MiB, new FileInfo(disk.Path).Length);
+        }
+    }
+
+    private static async Task StartAsync(string mountPoint)
+    {
+        await using BlockDevice device = new("d", new FormatNode("d", "m", new RawDriver(new MemoryFile(content: new byte[512])), null), readOnly: false);
+        await using FuseExport export = await FuseExport.StartAsync(
+            device, new FuseExportOptions { MountPoint = mountPoint, FileSystemName = "m" }, NullLogger.Instance);
+    }
+
+    private static long TransferUntilCutOff(FileStream client)
+    {
+        byte[] buffer = new byte[64 << 10];
+        for (long rounds = 0; ; rounds++)
+        {
+            try
+            {
+                client.Position = 0;
+                client.ReadExactly(buffer);
+                client.Position = 0;
+                client.Write(buffer);
+            }
+            catch (IOException)
+            {
+                return rounds;
+            }
+        }
+    }
+
+    private static string[] MountsOn(string path) =>
+        [.. File.ReadLines("/proc/self/mountinfo").Where(line => line.Contains($" {path}", StringComparison.Ordinal) && line.Contains("fuse.blockmount", StringComparison.Ordinal))];
+}
