@@ -19,7 +19,7 @@ public sealed class CrashImagesTests
         await file.WriteAsync(0, Filled(1, 512));
         await file.FlushAsync();
         await file.WriteAsync(512, Filled(2, 512));
-        HashSet<(byte, byte, long)> states = States(_log.Now);
+        HashSet<(int, int, int)> states = States(_log.Now);
         Assert.All(states, state => Assert.Equal(1, state.Item1));
         Assert.Contains((1, 2, 1024), states);
         Assert.Contains((1, 0, 512), states);
@@ -31,8 +31,8 @@ public sealed class CrashImagesTests
         RecordingFile file = New();
         await file.WriteAsync(0, Filled(1, 512));
         await file.WriteAsync(512, Filled(2, 512));
-        HashSet<(byte, byte, long)> states = States(_log.Now);
-        Assert.Superset(new HashSet<(byte, byte, long)> { (0, 0, 0), (1, 0, 512), (0, 2, 1024), (1, 2, 1024) }, states);
+        HashSet<(int, int, int)> states = States(_log.Now);
+        Assert.Superset(new HashSet<(int, int, int)> { (0, 0, 0), (1, 0, 512), (0, 2, 1024), (1, 2, 1024) }, states);
         // The length may be lost although the data arrived, and arrive although the data was lost.
         Assert.Contains((1, 0, 1024), states);
     }
@@ -42,7 +42,7 @@ public sealed class CrashImagesTests
     {
         RecordingFile file = New();
         await file.WriteAsync(0, Filled(3, 1024));
-        HashSet<(byte, byte, long)> states = States(_log.Now);
+        HashSet<(int, int, int)> states = States(_log.Now);
         Assert.Contains((3, 0, 1024), states);
         Assert.Contains((0, 3, 1024), states);
     }
@@ -103,15 +103,15 @@ public sealed class CrashImagesTests
     }
 
     // First byte of the first and of the second sector, and the length.
-    private HashSet<(byte, byte, long)> States(long cut)
+    private HashSet<(int, int, int)> States(long cut)
     {
         CrashImages images = new(_log, default);
         images.AdvanceTo(cut);
-        HashSet<(byte, byte, long)> states = [];
+        HashSet<(int, int, int)> states = [];
         for (int number = 0; number < 200; number++)
         {
             CrashImage image = images.Draw(number, new Random(number));
-            states.Add((image.Bytes[0], image.Bytes[512], image.Length));
+            states.Add((image.Bytes[0], image.Bytes[512], (int)image.Length));
         }
 
         return states;
