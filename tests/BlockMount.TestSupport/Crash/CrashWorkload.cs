@@ -103,6 +103,9 @@ public sealed class CrashWorkload
         Reference.EndFlush(begin);
     }
 
+    /// <summary>The top image now.</summary>
+    public MemoryFile Top => _top.Reopen(readOnly: true);
+
     private async ValueTask ReopenAsync() => _device = await _chain.OpenAsync(new RecordingFile(_top.Reopen(), Log, _pause));
 
     private async ValueTask ReadAsync(GuestOperation operation)
@@ -124,6 +127,12 @@ public sealed class CrashWorkload
     {
         ReferenceImage.Change discard = Reference.BeginDiscard(operation.Offset, operation.Length);
         await _device.DiscardAsync(operation.Offset, operation.Length);
+        if (_pause is not null)
+        {
+            // Others may have changed the range meanwhile, so nobody can tell what it did: old values and zeros remain admissible.
+            return;
+        }
+
         byte[] read = new byte[discard.Length];
         if (read.Length > 0)
         {

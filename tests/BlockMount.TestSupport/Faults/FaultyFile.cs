@@ -133,7 +133,7 @@ public sealed class FaultyFile : StorageFile
     {
         if (Count(StorageCalls.Write) is { } plan)
         {
-            if (PrefixOf(plan, buffer.Length) is > 0 and int prefix)
+            if (PrefixOf(plan, offset, buffer.Length) is > 0 and int prefix)
             {
                 await _inner.WriteAsync(offset, buffer[..prefix]);
             }
@@ -148,7 +148,7 @@ public sealed class FaultyFile : StorageFile
     {
         if (Count(StorageCalls.WriteZeroes) is { } plan)
         {
-            if (PrefixOf(plan, length) is > 0 and int prefix)
+            if (PrefixOf(plan, offset, length) is > 0 and int prefix)
             {
                 await _inner.WriteZeroesAsync(offset, prefix, mayUnmap);
             }
@@ -169,8 +169,9 @@ public sealed class FaultyFile : StorageFile
         return await _inner.PunchHoleAsync(offset, length);
     }
 
-    // Whole sectors: a storage error does not tear a sector.
-    private static int PrefixOf(FaultPlan plan, long length) => plan.ShortTransfer ? (int)(length / 2) & ~511 : 0;
+    // Up to the end of a sector of the file: a storage error does not tear a sector.
+    private static int PrefixOf(FaultPlan plan, long offset, long length) =>
+        plan.ShortTransfer ? (int)Math.Max(((offset + (length / 2)) & ~511L) - offset, 0) : 0;
 
     private BlockIOException Failure(FaultPlan plan, string what) => new(plan.Errno, $"{what} to '{Name}' (injected)");
 

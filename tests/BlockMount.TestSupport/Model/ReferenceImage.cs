@@ -144,6 +144,9 @@ public sealed class ReferenceImage
     /// <summary>The flush that began at <paramref name="begin"/> has succeeded.</summary>
     public void EndFlush(long begin) => _flushes.Add((begin, _tick()));
 
+    /// <summary>Begin and end of every successful flush, in the order of their ends.</summary>
+    public IReadOnlyList<(long Begin, long End)> Flushes => _flushes;
+
     /// <summary>What a power cut at <paramref name="cut"/> cannot undo: everything that had ended before this tick.</summary>
     public long SettledAt(long cut)
     {

@@ -1,3 +1,4 @@
+using BlockMount.Block.Devices;
 using BlockMount.TestSupport;
 using BlockMount.TestSupport.Crash;
 using BlockMount.TestSupport.Images;
@@ -15,7 +16,8 @@ internal sealed class PowerCutRun
 
     // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
     private static readonly int[] s_weights = [20, 400, 90, 90, 110, 130, 25, 10];
-    private static readonly int[] s_concurrentWeights = [200, 400, 80, 80, 0, 110, 0, 0];
+    private static readonly int[] s_weightsWithoutResize = [20, 400, 90, 90, 110, 130, 0, 10];
+    private static readonly int[] s_concurrentWeights = [200, 400, 80, 80, 90, 110, 0, 0];
 
     private readonly int _seed;
     private readonly CrashWorkload _workload;
@@ -40,16 +42,26 @@ internal sealed class PowerCutRun
     internal static async ValueTask<PowerCutRun> SequentialAsync(int seed)
     {
         (ImageGeometry geometry, Random random) = Choose(seed);
-        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, s_weights);
-        TestChain chain = await TestChain.CreateAsync(geometry, seed);
-        CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax);
-        for (int i = 0; i < OperationsPerRun; i++)
-        {
-            await workload.RunAsync(generator.Next());
-        }
+        int[] weights = geometry.Backing == BackingKind.None ? s_weights : s_weightsWithoutResize;
+        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, weights);
+        return await OfAsync(seed, geometry, Enumerable.Range(0, OperationsPerRun).Select(_ => generator.Next()));
+    }
 
-        await workload.CloseAsync();
-        return new PowerCutRun(seed, geometry, chain, workload);
+    /// <summary>The given operations, one after the other, and a clean close.</summary>
+    internal static async ValueTask<PowerCutRun> OfAsync(int seed, ImageGeometry geometry, IEnumerable<GuestOperation> operations)
+    {
+        TestChain chain = await TestChain.CreateAsync(geometry, seed);
+        return await OnAsync(seed, chain, await CrashWorkload.OpenAsync(chain, SizeMax), operations);
+    }
+
+    /// <summary>Random operations on what an earlier power cut left; its content now counts as flushed.</summary>
+    internal static async ValueTask<PowerCutRun> AfterCrashAsync(int seed, PowerCutRun earlier, CrashImage left)
+    {
+        MemoryFile top = left.ToFile();
+        byte[] content = await ReadAllAsync(earlier.Chain, new MemoryFile("copy", readOnly: false, top.Content));
+        CrashWorkload workload = await CrashWorkload.OpenAsync(earlier.Chain, top, content, SizeMax);
+        WorkloadGenerator generator = new(new Random(seed), earlier.Geometry.ClusterSize, content.Length, SizeMax, granularity: 1, s_weightsWithoutResize);
+        return await OnAsync(seed, earlier.Chain, workload, Enumerable.Range(0, 6).Select(_ => generator.Next()));
     }
 
     /// <summary>Four clients at once, every storage call delayed; the seed decides all orders.</summary>
@@ -62,10 +74,11 @@ internal sealed class PowerCutRun
 
     /// <summary>Judges the states of every cut; stops at the first bad one.</summary>
     /// <param name="flushIsLost">A lie of the disk, to prove the harness.</param>
+    /// <param name="wanted">Stop only at this fault; null for any.</param>
     /// <param name="visit">Sees each good state before it is used up; may be null.</param>
     /// <returns>How many states were judged, and the first bad one.</returns>
     internal async ValueTask<(int States, CrashVerdict Verdict)> JudgeAsync(
-        Func<StorageLogEntry, bool>? flushIsLost = null, Func<CrashImage, ValueTask>? visit = null)
+        Func<StorageLogEntry, bool>? flushIsLost = null, CrashFault? wanted = null, Func<CrashImage, ValueTask>? visit = null)
     {
         CrashImages images = new(Log, InitialFile, flushIsLost);
         int states = 0;
@@ -86,7 +99,7 @@ internal sealed class PowerCutRun
                 }
 
                 CrashVerdict verdict = await CrashJudge.JudgeAsync(Chain, _workload.Reference, image, cut);
-                if (!verdict.IsGood)
+                if (!verdict.IsGood && (wanted ?? verdict.Fault) == verdict.Fault)
                 {
                     return (states, verdict with { Description = $"cut {cut}, state {i}: {verdict.Description}\nnot durable: {images.DescribePending()}" });
                 }
@@ -96,9 +109,37 @@ internal sealed class PowerCutRun
         return (states, default);
     }
 
+    /// <summary>A storage flush that belongs to guest flush number <paramref name="guestFlush"/> (from 0); -1 is its last one.</summary>
+    internal StorageLogEntry FlushOf(int guestFlush, int storageFlush)
+    {
+        (long begin, long end) = _workload.Reference.Flushes[guestFlush];
+        StorageLogEntry[] flushes = [.. Log.Entries.Where(entry => entry.Kind == StorageCalls.Flush && entry.Begin > begin && entry.End < end)];
+        return storageFlush < 0 ? flushes[^1] : flushes[storageFlush];
+    }
+
     /// <summary>A message for a bad state.</summary>
     internal string Explain(CrashVerdict verdict, string testName) =>
         $"{verdict.Fault}: {verdict.Description}\n{Geometry}\nreplay: {TestBudget.Replay(_seed, testName)}";
+
+    private static async ValueTask<PowerCutRun> OnAsync(int seed, TestChain chain, CrashWorkload workload, IEnumerable<GuestOperation> operations)
+    {
+        foreach (GuestOperation operation in operations)
+        {
+            await workload.RunAsync(operation);
+        }
+
+        await workload.CloseAsync();
+        return new PowerCutRun(seed, chain.Geometry, chain, workload);
+    }
+
+    private static async ValueTask<byte[]> ReadAllAsync(TestChain chain, MemoryFile top)
+    {
+        BlockDevice device = await chain.OpenAsync(top);
+        byte[] content = new byte[device.Size];
+        await device.ReadAsync(0, content);
+        await device.DisposeAsync();
+        return content;
+    }
 
     private static (ImageGeometry Geometry, Random Random) Choose(int seed)
     {

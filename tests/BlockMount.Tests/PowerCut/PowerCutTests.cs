@@ -1,5 +1,7 @@
 using BlockMount.TestSupport;
 using BlockMount.TestSupport.Crash;
+using BlockMount.TestSupport.Images;
+using BlockMount.TestSupport.Model;
 using Xunit;
 using Xunit.Abstractions;
 
@@ -42,5 +44,72 @@ public sealed class PowerCutTests(ITestOutputHelper output)
         }
 
         output.WriteLine($"{states} states");
+    }
+
+    [Fact]
+    public async Task PowerCut_DuringTheWorkAfterAPowerCut_LosesNothingFlushed()
+    {
+        int states = 0;
+        foreach (int seed in TestBudget.Seeds(40_000, 20))
+        {
+            PowerCutRun first = await PowerCutRun.SequentialAsync(seed);
+            List<CrashImage> left = [];
+            Random random = new(seed);
+            await first.JudgeAsync(visit: image =>
+            {
+                if (random.Next(40) == 0)
+                {
+                    left.Add(new CrashImage((byte[])image.Bytes.Clone(), image.Length));
+                }
+
+                return ValueTask.CompletedTask;
+            });
+            foreach (CrashImage image in left)
+            {
+                PowerCutRun second = await PowerCutRun.AfterCrashAsync(seed, first, image);
+                (int judged, CrashVerdict verdict) = await second.JudgeAsync();
+                Assert.True(verdict.IsGood, second.Explain(verdict, nameof(PowerCut_DuringTheWorkAfterAPowerCut_LosesNothingFlushed)));
+                states += judged;
+            }
+        }
+
+        output.WriteLine($"{states} states");
+    }
+
+    [RequiresFact(Needs.None, "qemu-img")]
+    public async Task PowerCut_Sample_QemuFindsNoCorruption()
+    {
+        using ScratchFolder folder = new();
+        int wanted = TestBudget.Scaled(200);
+        int seen = 0;
+        foreach (int seed in TestBudget.Seeds(50_000, 20))
+        {
+            PowerCutRun run = await PowerCutRun.SequentialAsync(seed);
+            Random random = new(seed);
+            await run.JudgeAsync(visit: async image =>
+            {
+                if (seen < wanted && random.Next(40) == 0)
+                {
+                    seen++;
+                    await run.Chain.SaveAsync(folder, "crashed", image.Bytes.AsMemory(0, (int)image.Length));
+                    QemuImg.Verdict verdict = await QemuImg.CheckAsync(folder["crashed"]);
+                    Assert.True(verdict.IsUsable, $"{verdict.Text}\n{run.Geometry}\n{TestBudget.Replay(seed, nameof(PowerCut_Sample_QemuFindsNoCorruption))}");
+                }
+            });
+        }
+
+        output.WriteLine($"{seen} states");
+        Assert.True(seen >= wanted || TestBudget.Seed is not null, $"only {seen} states");
+    }
+
+    // The new size is on disk before the zeros that hide the backing file: until the resize has ended, a power cut lets the guest see what the
+    // backing file holds behind the old end.
+    [Fact(Skip = "known gap: growing an image over a longer backing file writes the size before the zeros")]
+    public async Task PowerCut_WhileGrowingOverALongerBackingFile_ShowsZerosInTheNewSpace()
+    {
+        ImageGeometry geometry = new() { Size = 8192, Backing = BackingKind.Raw, Depth = 2, BackingSize = 32768 };
+        PowerCutRun run = await PowerCutRun.OfAsync(seed: 1, geometry, [new GuestOperation(GuestOperationKind.Resize, 32768, 0, 0)]);
+        (int _, CrashVerdict verdict) = await run.JudgeAsync();
+        Assert.True(verdict.IsGood, run.Explain(verdict, nameof(PowerCut_WhileGrowingOverALongerBackingFile_ShowsZerosInTheNewSpace)));
     }
 }

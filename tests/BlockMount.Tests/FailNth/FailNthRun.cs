@@ -1,0 +1,189 @@
+using BlockMount.Base;
+using BlockMount.Block.Devices;
+using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.Check;
+using BlockMount.TestSupport;
+using BlockMount.TestSupport.Faults;
+using BlockMount.TestSupport.Images;
+using BlockMount.TestSupport.Model;
+
+namespace BlockMount.Tests.FailNth;
+
+/// <summary>
+/// One operation on a prepared image with one storage call failing: the operation, the close after it, or both may fail, and only with a
+/// <see cref="BlockMountException"/>. Afterwards the image is not corrupt and holds old or new data; new data where nothing was reported.
+/// </summary>
+internal sealed class FailNthRun
+{
+    private const int SectorSize = 512;
+
+    private readonly TestChain _chain;
+    private readonly byte[] _preparedFile;
+    private readonly byte[] _before;
+
+    private FailNthRun(TestChain chain, byte[] preparedFile, byte[] before)
+    {
+        _chain = chain;
+        _preparedFile = preparedFile;
+        _before = before;
+    }
+
+    /// <summary>Builds the chain and runs <paramref name="preparation"/> on it.</summary>
+    internal static async Task<FailNthRun> PrepareAsync(ImageGeometry geometry, IReadOnlyList<GuestOperation> preparation)
+    {
+        TestChain chain = await TestChain.CreateAsync(geometry, seed: 7);
+        BlockDevice device = await chain.OpenAsync(chain.Top.Reopen());
+        foreach (GuestOperation operation in preparation)
+        {
+            await ApplyAsync(device, operation);
+        }
+
+        byte[] before = new byte[device.Size];
+        await device.ReadAsync(0, before);
+        await device.DisposeAsync();
+        return new FailNthRun(chain, chain.Top.ToArray(), before);
+    }
+
+    /// <summary>Runs <paramref name="operation"/> with each storage call failing in turn, until there is none left to fail.</summary>
+    /// <param name="fromOpen">Calls made by opening the image fail, too.</param>
+    /// <returns>How many different calls failed.</returns>
+    internal async Task<int> FailEveryCallAsync(GuestOperation operation, FaultPlan plan, bool fromOpen)
+    {
+        int number = 1;
+        while (await FailOneAsync(operation, plan with { FailFrom = number }, fromOpen))
+        {
+            number++;
+        }
+
+        return number - 1;
+    }
+
+    private async Task<bool> FailOneAsync(GuestOperation operation, FaultPlan plan, bool fromOpen)
+    {
+        MemoryFile memory = new("top", readOnly: false, _preparedFile);
+        FaultyFile faulty = new(memory, fromOpen ? plan : null);
+        bool everythingSucceeded = true;
+        try
+        {
+            everythingSucceeded = await RunAsync(operation, faulty, plan, fromOpen);
+        }
+        catch (BlockMountException)
+        {
+            everythingSucceeded = false;
+        }
+
+        Assert(memory.IsDisposed, plan, "the file was not closed");
+        await JudgeAsync(memory, operation, plan, everythingSucceeded);
+        return faulty.Faults > 0;
+    }
+
+    private async Task<bool> RunAsync(GuestOperation operation, FaultyFile faulty, FaultPlan plan, bool fromOpen)
+    {
+        BlockDevice device = await _chain.OpenAsync(faulty);
+        if (!fromOpen)
+        {
+            faulty.SetPlan(plan);
+        }
+
+        bool succeeded = await SucceedsAsync(() => ApplyAsync(device, operation));
+        return await SucceedsAsync(device.DisposeAsync) && succeeded;
+    }
+
+    private static async Task<bool> SucceedsAsync(Func<ValueTask> action)
+    {
+        try
+        {
+            await action();
+            return true;
+        }
+        catch (BlockMountException)
+        {
+            return false;
+        }
+    }
+
+    private async Task JudgeAsync(MemoryFile memory, GuestOperation operation, FaultPlan plan, bool succeeded)
+    {
+        CheckReport report = await ConsistencyCheck.RunAsync(memory.Reopen(readOnly: true));
+        Assert(report.Corruptions == 0, plan, report.ToString());
+        BlockDevice device = await _chain.OpenAsync(memory.Reopen());
+        byte[] after = new byte[device.Size];
+        await device.ReadAsync(0, after);
+        await device.DisposeAsync();
+        byte[] expected = Expected(operation);
+        Assert(after.Length == expected.Length || (!succeeded && after.Length == _before.Length), plan, $"the disk has {after.Length} bytes");
+        for (int offset = 0; offset < after.Length; offset += SectorSize)
+        {
+            ReadOnlySpan<byte> sector = after.AsSpan(offset, SectorSize);
+            bool isNew = offset < expected.Length && sector.SequenceEqual(expected.AsSpan(offset, SectorSize));
+            bool mayBeOld = (!succeeded || operation.Kind == GuestOperationKind.Discard) && offset < _before.Length;
+            bool isOld = mayBeOld && sector.SequenceEqual(_before.AsSpan(offset, SectorSize));
+            Assert(isNew || isOld, plan, $"the sector at {offset} holds neither old nor new data (operation {(succeeded ? "succeeded" : "failed")})");
+        }
+
+        CheckReport closed = await ConsistencyCheck.RunAsync(memory.Reopen(readOnly: true));
+        Assert(closed.Corruptions == 0, plan, closed.ToString());
+    }
+
+    private byte[] Expected(GuestOperation operation)
+    {
+        byte[] content = (byte[])_before.Clone();
+        switch (operation.Kind)
+        {
+            case GuestOperationKind.Write:
+                operation.Data().CopyTo(content, operation.Offset);
+                break;
+            case GuestOperationKind.Zero:
+            case GuestOperationKind.ZeroMayUnmap:
+            case GuestOperationKind.Discard:
+                content.AsSpan((int)operation.Offset, operation.Length).Clear();
+                break;
+            case GuestOperationKind.Resize:
+                Array.Resize(ref content, (int)operation.Offset);
+                break;
+            default:
+                break;
+        }
+
+        return content;
+    }
+
+    private static async ValueTask ApplyAsync(BlockDevice device, GuestOperation operation)
+    {
+        switch (operation.Kind)
+        {
+            case GuestOperationKind.Read:
+                await device.ReadAsync(operation.Offset, new byte[operation.Length]);
+                break;
+            case GuestOperationKind.Write:
+                await device.WriteAsync(operation.Offset, operation.Data());
+                break;
+            case GuestOperationKind.Zero:
+                await device.ZeroAsync(operation.Offset, operation.Length, ZeroFlags.None);
+                break;
+            case GuestOperationKind.ZeroMayUnmap:
+                await device.ZeroAsync(operation.Offset, operation.Length, ZeroFlags.MayUnmap);
+                break;
+            case GuestOperationKind.Discard:
+                await device.DiscardAsync(operation.Offset, operation.Length);
+                break;
+            case GuestOperationKind.Flush:
+                await device.FlushAsync();
+                break;
+            case GuestOperationKind.Resize:
+                await device.ResizeAsync(operation.Offset);
+                break;
+            default:
+                // Reopen: opening and closing are all there is.
+                break;
+        }
+    }
+
+    private void Assert(bool condition, FaultPlan plan, string message)
+    {
+        if (!condition)
+        {
+            throw new ModelMismatchException($"{plan}: {message}\n{_chain.Geometry}");
+        }
+    }
+}
