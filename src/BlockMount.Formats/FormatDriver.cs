@@ -100,10 +100,14 @@ public abstract class FormatDriver : IAsyncDisposable
     public abstract ValueTask FlushAsync();
 
     /// <summary>
-    /// Changes the virtual size (bytes). New space reads as zeros or as the backing file: the node deals with a longer backing
-    /// file. Needs exclusive use.
+    /// Changes the virtual size (bytes). New space reads as zeros where there is no backing file. Needs exclusive use. Every step is on
+    /// disk before the next: after a crash the image has the old or the new size.
     /// </summary>
-    public abstract ValueTask ResizeAsync(long size);
+    /// <param name="fillNewSpace">
+    /// Called while the image grows, when the new space can be written but is not yet part of the disk that others would open: there the
+    /// node hides what a longer backing file holds. If it fails, the size stays as it was.
+    /// </param>
+    public abstract ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null);
 
     /// <summary>Clean close: flushes, returns quarantined clusters, closes the file.</summary>
     public abstract ValueTask DisposeAsync();

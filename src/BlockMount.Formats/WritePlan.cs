@@ -29,10 +29,4 @@ public abstract class PendingAllocation
 
     /// <summary>The host clusters read as zeros already (fresh space past the old end of the file), so zero edges need no write.</summary>
     public bool ReadsAsZero { get; protected init; }
-
-    /// <summary>
-    /// Set by the node when it wrote bytes that the guest did not write in this request (COW edges): they are flushed before
-    /// the table that points to them is written (invariant I2).
-    /// </summary>
-    public bool EdgesWritten { get; set; }
 }

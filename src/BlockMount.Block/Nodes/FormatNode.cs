@@ -162,12 +162,9 @@ public sealed class FormatNode : Node
     public override async ValueTask ResizeAsync(long size)
     {
         long oldSize = Size;
-        await _driver.ResizeAsync(size);
-        // A backing file longer than the old disk must not show through in the new space.
-        if (_backing is not null && _backing.Size > oldSize && size > oldSize)
-        {
-            await ZeroAsync(oldSize, Math.Min(size, _backing.Size) - oldSize, ZeroFlags.MayUnmap);
-        }
+        long hiddenEnd = Math.Min(size, _backing?.Size ?? 0);
+        // A backing file longer than the old disk must not show through in the new space, not even after a crash.
+        await _driver.ResizeAsync(size, hiddenEnd > oldSize ? () => ZeroAsync(oldSize, hiddenEnd - oldSize, ZeroFlags.MayUnmap) : null);
     }
 
     /// <inheritdoc/>
@@ -219,7 +216,6 @@ public sealed class FormatNode : Node
             bool writeTail = tailLength > 0 && !await EdgeIsZeroAsync(allocation, offset + part.Length, tailLength);
             int first = writeHead ? headLength : 0;
             int last = writeTail ? tailLength : 0;
-            allocation.EdgesWritten = writeHead || writeTail;
             if (first + last == 0)
             {
                 await plan.File.WriteAsync(plan.FileOffset, part);

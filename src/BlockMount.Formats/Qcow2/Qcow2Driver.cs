@@ -104,7 +104,7 @@ public sealed class Qcow2Driver : FormatDriver
     public override ValueTask FlushAsync() => _write is null ? ValueTask.CompletedTask : _write.Metadata.FlushAsync();
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long size)
+    public override async ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null)
     {
         if (_header.Version < 3 && _header.SnapshotCount > 0)
         {
@@ -114,8 +114,18 @@ public sealed class Qcow2Driver : FormatDriver
                 "Delete the snapshots first, or convert the image to version 3");
         }
 
-        await Writable.Resize.RunAsync(_virtualSize, size);
-        _virtualSize = size;
+        Writable.Resize.Check(size);
+        if (size > _virtualSize)
+        {
+            await GrowAsync(size, fillNewSpace);
+        }
+        else if (size < _virtualSize)
+        {
+            await Writable.Resize.WriteSizeAsync(size);
+            // From here on the disk is short, whatever becomes of the clusters behind its end.
+            _virtualSize = size;
+            await Writable.Resize.FreeBeyondAsync(size);
+        }
     }
 
     /// <inheritdoc/>
@@ -143,6 +153,27 @@ public sealed class Qcow2Driver : FormatDriver
         _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
             : Writable.Preparation.PrepareAsync(offset, length);
+
+    private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace)
+    {
+        long oldSize = _virtualSize;
+        await Writable.Resize.MakeRoomAsync(oldSize, size);
+        try
+        {
+            _virtualSize = size;
+            if (fillNewSpace is not null)
+            {
+                await fillNewSpace();
+            }
+
+            await Writable.Resize.WriteSizeAsync(size);
+        }
+        catch
+        {
+            _virtualSize = oldSize;
+            throw;
+        }
+    }
 
     private WriteSide Writable => _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
 

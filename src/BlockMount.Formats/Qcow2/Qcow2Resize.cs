@@ -33,20 +33,8 @@ internal sealed class Qcow2Resize
         _drop = drop;
     }
 
-    internal async ValueTask RunAsync(long oldSize, long newSize)
-    {
-        Check(newSize);
-        if (newSize > oldSize)
-        {
-            await GrowAsync(oldSize, newSize);
-        }
-        else if (newSize < oldSize)
-        {
-            await ShrinkAsync(newSize);
-        }
-    }
-
-    private void Check(long newSize)
+    /// <summary>Refuses sizes that the format cannot have.</summary>
+    internal void Check(long newSize)
     {
         if (newSize < 0 || newSize % SectorSize != 0)
         {
@@ -63,7 +51,10 @@ internal sealed class Qcow2Resize
         }
     }
 
-    private async ValueTask GrowAsync(long oldSize, long newSize)
+    /// <summary>
+    /// Prepares for a larger size: everything from the old end on reads as zeros (or as the backing file), and the L1 table is long enough.
+    /// </summary>
+    internal async ValueTask MakeRoomAsync(long oldSize, long newSize)
     {
         // What an earlier shrink or another program left behind the end must not come to light.
         await ForgetBeyondAsync(oldSize);
@@ -72,16 +63,19 @@ internal sealed class Qcow2Resize
         {
             await MoveL1Async((int)_geometry.L1EntriesFor(newSize));
         }
-
-        await _writer.FlushAsync();
-        await HeaderUpdate.WriteSizeAsync(_file, _writer.Order, newSize);
     }
 
-    private async ValueTask ShrinkAsync(long newSize)
+    /// <summary>Flushes everything, then makes the new size durable.</summary>
+    internal async ValueTask WriteSizeAsync(long size)
     {
         await _writer.FlushAsync();
-        await HeaderUpdate.WriteSizeAsync(_file, _writer.Order, newSize);
-        await ForgetBeyondAsync(newSize);
+        await HeaderUpdate.WriteSizeAsync(_file, _writer.Order, size);
+    }
+
+    /// <summary>Frees what lies behind the new end of a disk that became shorter.</summary>
+    internal async ValueTask FreeBeyondAsync(long size)
+    {
+        await ForgetBeyondAsync(size);
         await _writer.FlushAsync();
     }
 

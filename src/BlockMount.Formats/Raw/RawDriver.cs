@@ -60,10 +60,14 @@ public sealed class RawDriver : FormatDriver
     public override ValueTask FlushAsync() => _file.FlushAsync();
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long size)
+    public override async ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null)
     {
         await _file.ResizeAsync(size);
         _virtualSize = size;
+        if (fillNewSpace is not null)
+        {
+            await fillNewSpace();
+        }
     }
 
     /// <inheritdoc/>

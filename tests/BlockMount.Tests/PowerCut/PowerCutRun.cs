@@ -16,7 +16,6 @@ internal sealed class PowerCutRun
 
     // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
     private static readonly int[] s_weights = [20, 400, 90, 90, 110, 130, 25, 10];
-    private static readonly int[] s_weightsWithoutResize = [20, 400, 90, 90, 110, 130, 0, 10];
     private static readonly int[] s_concurrentWeights = [200, 400, 80, 80, 90, 110, 0, 0];
 
     private readonly int _seed;
@@ -42,8 +41,7 @@ internal sealed class PowerCutRun
     internal static async ValueTask<PowerCutRun> SequentialAsync(int seed)
     {
         (ImageGeometry geometry, Random random) = Choose(seed);
-        int[] weights = geometry.Backing == BackingKind.None ? s_weights : s_weightsWithoutResize;
-        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, weights);
+        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, s_weights);
         return await OfAsync(seed, geometry, Enumerable.Range(0, OperationsPerRun).Select(_ => generator.Next()));
     }
 
@@ -60,7 +58,7 @@ internal sealed class PowerCutRun
         MemoryFile top = left.ToFile();
         byte[] content = await ReadAllAsync(earlier.Chain, new MemoryFile("copy", readOnly: false, top.Content));
         CrashWorkload workload = await CrashWorkload.OpenAsync(earlier.Chain, top, content, SizeMax);
-        WorkloadGenerator generator = new(new Random(seed), earlier.Geometry.ClusterSize, content.Length, SizeMax, granularity: 1, s_weightsWithoutResize);
+        WorkloadGenerator generator = new(new Random(seed), earlier.Geometry.ClusterSize, content.Length, SizeMax, granularity: 1, s_weights);
         return await OnAsync(seed, earlier.Chain, workload, Enumerable.Range(0, 6).Select(_ => generator.Next()));
     }
 
