@@ -16,6 +16,9 @@ public sealed class OpenPolicy
 {
     private static readonly string[] s_forbiddenRoots = ["/proc", "/sys", "/dev"];
 
+    // A tmpfs with ordinary files that lies below /dev only by custom.
+    private const string SharedMemoryRoot = "/dev/shm";
+
     /// <summary>Images in one chain, the active layer included.</summary>
     public int DepthMax { get; init; } = 200;
 
@@ -80,7 +83,7 @@ public sealed class OpenPolicy
             throw new BlockIOException(errno, $"Could not open '{path}'");
         }
 
-        if (s_forbiddenRoots.Any(root => IsInside(real, root)))
+        if (s_forbiddenRoots.Any(root => IsInside(real, root)) && !IsInside(real, SharedMemoryRoot))
         {
             throw new ImageFormatException(
                 $"Could not open '{path}': an image may not refer to '{real}' (files below /proc, /sys and /dev are refused)");

@@ -5,8 +5,8 @@ internal sealed record Row(Workload Workload, double Ours, double Theirs)
 {
     public double Ratio => Theirs > 0 ? Ours / Theirs : 0;
 
-    /// <summary>"holds" or "MISSES", against the floor.</summary>
-    public string Verdict => (Workload.LessIsBetter ? Ratio <= Workload.Floor : Ratio >= Workload.Floor) ? "holds" : "MISSES";
+    /// <summary>"holds" or "MISSES", against the floor, by the ratio as it is printed.</summary>
+    public string Verdict => (Workload.LessIsBetter ? Math.Round(Ratio, 2) <= Workload.Floor : Math.Round(Ratio, 2) >= Workload.Floor) ? "holds" : "MISSES";
 }
 
 /// <summary>Runs both sides in turn on the same image, so that what else the machine does hits both alike.</summary>

@@ -15,7 +15,7 @@ internal sealed record FioResult(double Iops, double BytesPerSecond, double P99M
 /// <param name="BlockSize">As fio writes it.</param>
 /// <param name="Depth">Requests in flight per job.</param>
 /// <param name="Jobs">Parallel jobs; for NBD connections.</param>
-/// <param name="WholeBytes">Write exactly this much instead of for a time; 0 for a time.</param>
+/// <param name="WholeBytes">Write exactly this much, anywhere on the disk, instead of for a time; 0 for a time.</param>
 internal sealed record FioJob(string Mode, string BlockSize, int Depth, int Jobs = 1, long WholeBytes = 0);
 
 /// <summary>Runs fio and reads its JSON.</summary>
@@ -32,7 +32,7 @@ internal static class Fio
     private static async Task<FioResult> RunAsync(FioJob job, int seconds, params string[] target)
     {
         string[] extent = job.WholeBytes > 0
-            ? [$"--size={job.WholeBytes}", $"--io_size={job.WholeBytes}"]
+            ? [$"--size={BenchImages.DiskBytes}", $"--io_size={job.WholeBytes}"]
             : [$"--size={BenchImages.DiskBytes}", $"--runtime={seconds}", "--time_based=1", "--ramp_time=0.5"];
         string[] arguments =
         [

@@ -20,6 +20,11 @@ internal static class Program
         {
             return await RunAsync(settings, folder);
         }
+        catch (InvalidOperationException error)
+        {
+            Console.Error.WriteLine($"bench: {error.Message}");
+            return 1;
+        }
         finally
         {
             Directory.Delete(folder, recursive: true);

@@ -29,7 +29,7 @@ internal sealed record Workload(string Name, bool Nbd, FioJob Job, double Floor)
         new("FUSE 1M seq read", false, new("read", "1M", 1), 2.5) { Metric = Metric.Bandwidth },
         new("FUSE 1M seq write", false, new("write", "1M", 1), 1.0) { Metric = Metric.Bandwidth },
         new("FUSE 64k seq write, allocating", false, new("write", "64k", 4, WholeBytes: 512L << 20), 1.2) { Metric = Metric.Bandwidth, FreshOverlay = true },
-        new("FUSE 4k randwrite, allocating", false, new("randwrite", "4k", 16, WholeBytes: 32L << 20), 1.2) { FreshOverlay = true },
+        new("FUSE 4k randwrite, allocating", false, new("randwrite", "4k", 16, WholeBytes: 64L << 20), 1.2) { FreshOverlay = true },
         new("NBD 4k randread QD1", true, new("randread", "4k", 1), 1.5),
         new("NBD 4k randread QD32", true, new("randread", "4k", 32), 2.5),
         new("NBD 4k randread QD32, CPU per request", true, new("randread", "4k", 32), 0.7) { Metric = Metric.CpuPerRequest },
