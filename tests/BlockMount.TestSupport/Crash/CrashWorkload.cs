@@ -2,6 +2,7 @@ using BlockMount.Block.Devices;
 using BlockMount.Formats;
 using BlockMount.TestSupport.Images;
 using BlockMount.TestSupport.Model;
+using BlockMount.TestSupport.Mutants;
 using BlockMount.TestSupport.Simulation;
 
 namespace BlockMount.TestSupport.Crash;
@@ -15,13 +16,15 @@ public sealed class CrashWorkload
     private readonly TestChain _chain;
     private readonly MemoryFile _top;
     private readonly Func<ValueTask>? _pause;
+    private readonly Mutant? _mutant;
     private BlockDevice _device = null!;
 
-    private CrashWorkload(TestChain chain, MemoryFile top, ReadOnlySpan<byte> content, long sizeMax, Func<ValueTask>? pause)
+    private CrashWorkload(TestChain chain, MemoryFile top, ReadOnlySpan<byte> content, long sizeMax, Func<ValueTask>? pause, Mutant? mutant)
     {
         _chain = chain;
         _top = top;
         _pause = pause;
+        _mutant = mutant;
         InitialFile = top.ToArray();
         Reference = new ReferenceImage(sizeMax, content, Log.Tick);
     }
@@ -37,14 +40,15 @@ public sealed class CrashWorkload
 
     /// <summary>Starts on the chain as it was created.</summary>
     /// <param name="sizeMax">The largest size the disk will have, in bytes; a multiple of 512.</param>
-    public static ValueTask<CrashWorkload> OpenAsync(TestChain chain, long sizeMax, Func<ValueTask>? pause = null) =>
-        OpenAsync(chain, new MemoryFile("top", readOnly: false, chain.Top.Content), chain.InitialContent, sizeMax, pause);
+    /// <param name="mutant">A mistake for the top image; null for none.</param>
+    public static ValueTask<CrashWorkload> OpenAsync(TestChain chain, long sizeMax, Func<ValueTask>? pause = null, Mutant? mutant = null) =>
+        OpenAsync(chain, new MemoryFile("top", readOnly: false, chain.Top.Content), chain.InitialContent, sizeMax, pause, mutant);
 
     /// <summary>Starts on a top image with another history, which reads as <paramref name="content"/> and is durable.</summary>
     public static async ValueTask<CrashWorkload> OpenAsync(
-        TestChain chain, MemoryFile top, ReadOnlyMemory<byte> content, long sizeMax, Func<ValueTask>? pause = null)
+        TestChain chain, MemoryFile top, ReadOnlyMemory<byte> content, long sizeMax, Func<ValueTask>? pause = null, Mutant? mutant = null)
     {
-        CrashWorkload workload = new(chain, top, content.Span, sizeMax, pause);
+        CrashWorkload workload = new(chain, top, content.Span, sizeMax, pause, mutant);
         await workload.ReopenAsync();
         return workload;
     }
@@ -103,10 +107,13 @@ public sealed class CrashWorkload
         Reference.EndFlush(begin);
     }
 
+    /// <summary>The disk's size now, in bytes.</summary>
+    public long Size => _device.Size;
+
     /// <summary>The top image now.</summary>
     public MemoryFile Top => _top.Reopen(readOnly: true);
 
-    private async ValueTask ReopenAsync() => _device = await _chain.OpenAsync(new RecordingFile(_top.Reopen(), Log, _pause));
+    private async ValueTask ReopenAsync() => _device = await _chain.OpenAsync(new RecordingFile(_top.Reopen(), Log, _pause), _mutant);
 
     private async ValueTask ReadAsync(GuestOperation operation)
     {

@@ -4,6 +4,7 @@ using BlockMount.Formats;
 using BlockMount.Formats.Qcow2;
 using BlockMount.Formats.Raw;
 using BlockMount.Storage;
+using BlockMount.TestSupport.Mutants;
 
 namespace BlockMount.TestSupport.Images;
 
@@ -47,14 +48,21 @@ public sealed class TestChain
         return chain;
     }
 
+    /// <summary>A chain of one image that a tool made.</summary>
+    /// <param name="geometry">The image's shape: the cluster size and the virtual size must be right.</param>
+    /// <param name="content">What the disk reads.</param>
+    public static TestChain Of(MemoryFile image, ImageGeometry geometry, byte[] content) => new(geometry) { Top = image, InitialContent = content };
+
     /// <summary>Opens the chain for writing with <paramref name="top"/> as the top's file, which the device owns; if this fails it is closed, too.</summary>
-    public async ValueTask<BlockDevice> OpenAsync(StorageFile top)
+    /// <param name="mutant">A mistake for the top image; null for none.</param>
+    public async ValueTask<BlockDevice> OpenAsync(StorageFile top, Mutant? mutant = null)
     {
+        top = mutant?.Wrap(top) ?? top;
         Node? below = null;
         try
         {
             below = await OpenBackingAsync();
-            return new BlockDevice("test", await OpenLayerAsync(top, readOnly: false, below), readOnly: false);
+            return new BlockDevice("test", await OpenLayerAsync(top, readOnly: false, below, mutant), readOnly: false);
         }
         catch
         {
@@ -135,7 +143,7 @@ public sealed class TestChain
         return below;
     }
 
-    private async ValueTask<FormatNode> OpenLayerAsync(StorageFile file, bool readOnly, Node? below)
+    private async ValueTask<FormatNode> OpenLayerAsync(StorageFile file, bool readOnly, Node? below, Mutant? mutant = null)
     {
         Qcow2OpenOptions options = new()
         {
@@ -144,6 +152,6 @@ public sealed class TestChain
             DiscardToHost = Geometry.DiscardToHost,
         };
         FormatDriver driver = await Qcow2Driver.OpenAsync(file, options);
-        return new FormatNode(file.Name, file.Name, driver, below);
+        return new FormatNode(file.Name, file.Name, mutant?.Wrap(driver) ?? driver, below);
     }
 }

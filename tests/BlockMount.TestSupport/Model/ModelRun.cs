@@ -3,6 +3,7 @@ using BlockMount.Block.Devices;
 using BlockMount.Formats;
 using BlockMount.Formats.Qcow2.Check;
 using BlockMount.TestSupport.Images;
+using BlockMount.TestSupport.Mutants;
 
 namespace BlockMount.TestSupport.Model;
 
@@ -16,13 +17,15 @@ public sealed class ModelMismatchException(string message, Exception? inner = nu
 public sealed class ModelRun
 {
     private readonly TestChain _chain;
+    private readonly Mutant? _mutant;
     private readonly byte[] _buffer;
     private byte[] _model;
     private BlockDevice _device;
 
-    private ModelRun(TestChain chain, BlockDevice device, long sizeMax)
+    private ModelRun(TestChain chain, BlockDevice device, long sizeMax, Mutant? mutant)
     {
         _chain = chain;
+        _mutant = mutant;
         _device = device;
         _model = (byte[])chain.InitialContent.Clone();
         _buffer = new byte[sizeMax];
@@ -33,11 +36,19 @@ public sealed class ModelRun
 
     /// <summary>Runs everything and closes the image.</summary>
     /// <param name="sizeMax">The largest size that the workload gives the disk.</param>
+    /// <param name="mutant">A mistake for the top image; null for none.</param>
     /// <exception cref="ModelMismatchException">With the number of the operation that showed it.</exception>
-    public static async ValueTask<ModelRun> RunAsync(ImageGeometry geometry, int seed, IReadOnlyList<GuestOperation> operations, long sizeMax)
+    public static async ValueTask<ModelRun> RunAsync(
+        ImageGeometry geometry, int seed, IReadOnlyList<GuestOperation> operations, long sizeMax, Mutant? mutant = null) =>
+        await RunAsync(await TestChain.CreateAsync(geometry, seed), operations, sizeMax, mutant);
+
+    /// <summary>Runs everything on <paramref name="chain"/>, whose top it changes, and closes the image.</summary>
+    /// <inheritdoc cref="RunAsync(ImageGeometry, int, IReadOnlyList{GuestOperation}, long, Mutant?)"/>
+    public static async ValueTask<ModelRun> RunAsync(
+        TestChain chain, IReadOnlyList<GuestOperation> operations, long sizeMax, Mutant? mutant = null)
     {
-        TestChain chain = await TestChain.CreateAsync(geometry, seed);
-        ModelRun run = new(chain, await chain.OpenAsync(chain.Top.Reopen()), Math.Max(sizeMax, geometry.Size));
+        BlockDevice device = await chain.OpenAsync(chain.Top.Reopen(), mutant);
+        ModelRun run = new(chain, device, Math.Max(sizeMax, chain.Geometry.Size), mutant);
         int number = 0;
         try
         {
@@ -102,7 +113,7 @@ public sealed class ModelRun
                 break;
             default:
                 await CloseAsync();
-                _device = await _chain.OpenAsync(_chain.Top.Reopen());
+                _device = await _chain.OpenAsync(_chain.Top.Reopen(), _mutant);
                 await CompareAsync(0, _model.Length);
                 break;
         }

@@ -6,6 +6,7 @@ using BlockMount.TestSupport;
 using BlockMount.TestSupport.Faults;
 using BlockMount.TestSupport.Images;
 using BlockMount.TestSupport.Model;
+using BlockMount.TestSupport.Mutants;
 
 namespace BlockMount.Tests.FailNth;
 
@@ -20,16 +21,20 @@ internal sealed class FailNthRun
     private readonly TestChain _chain;
     private readonly byte[] _preparedFile;
     private readonly byte[] _before;
+    private readonly Func<Mutant>? _createMutant;
 
-    private FailNthRun(TestChain chain, byte[] preparedFile, byte[] before)
+    private FailNthRun(TestChain chain, byte[] preparedFile, byte[] before, Func<Mutant>? createMutant)
     {
+        _createMutant = createMutant;
         _chain = chain;
         _preparedFile = preparedFile;
         _before = before;
     }
 
     /// <summary>Builds the chain and runs <paramref name="preparation"/> on it.</summary>
-    internal static async Task<FailNthRun> PrepareAsync(ImageGeometry geometry, IReadOnlyList<GuestOperation> preparation)
+    /// <param name="createMutant">Makes the mistake for each run with a failing call; null for none.</param>
+    internal static async Task<FailNthRun> PrepareAsync(
+        ImageGeometry geometry, IReadOnlyList<GuestOperation> preparation, Func<Mutant>? createMutant = null)
     {
         TestChain chain = await TestChain.CreateAsync(geometry, seed: 7);
         BlockDevice device = await chain.OpenAsync(chain.Top.Reopen());
@@ -41,7 +46,7 @@ internal sealed class FailNthRun
         byte[] before = new byte[device.Size];
         await device.ReadAsync(0, before);
         await device.DisposeAsync();
-        return new FailNthRun(chain, chain.Top.ToArray(), before);
+        return new FailNthRun(chain, chain.Top.ToArray(), before, createMutant);
     }
 
     /// <summary>Runs <paramref name="operation"/> with each storage call failing in turn, until there is none left to fail.</summary>
@@ -79,13 +84,15 @@ internal sealed class FailNthRun
 
     private async Task<bool> RunAsync(GuestOperation operation, FaultyFile faulty, FaultPlan plan, bool fromOpen)
     {
-        BlockDevice device = await _chain.OpenAsync(faulty);
+        BlockDevice device = await _chain.OpenAsync(faulty, _createMutant?.Invoke());
         if (!fromOpen)
         {
             faulty.SetPlan(plan);
         }
 
-        bool succeeded = await SucceedsAsync(() => ApplyAsync(device, operation));
+        bool succeeded = await SucceedsAsync(() => operation.Kind == GuestOperationKind.Read
+            ? ReadAsync(device, operation, plan)
+            : ApplyAsync(device, operation));
         return await SucceedsAsync(device.DisposeAsync) && succeeded;
     }
 
@@ -100,6 +107,14 @@ internal sealed class FailNthRun
         {
             return false;
         }
+    }
+
+    // A read that succeeds must have read the right bytes.
+    private async ValueTask ReadAsync(BlockDevice device, GuestOperation operation, FaultPlan plan)
+    {
+        byte[] read = new byte[operation.Length];
+        await device.ReadAsync(operation.Offset, read);
+        Assert(read.AsSpan().SequenceEqual(_before.AsSpan((int)operation.Offset, operation.Length)), plan, "the read succeeded with wrong bytes");
     }
 
     private async Task JudgeAsync(MemoryFile memory, GuestOperation operation, FaultPlan plan, bool succeeded)

@@ -13,7 +13,7 @@ public sealed class FailNthTests(ITestOutputHelper output)
 {
     private const int Size = 48 << 10;
 
-    private static readonly ImageGeometry[] s_geometries =
+    internal static readonly ImageGeometry[] s_geometries =
     [
         new() { Size = Size },
         new() { Size = Size, RefcountOrder = 6 },
@@ -23,7 +23,7 @@ public sealed class FailNthTests(ITestOutputHelper output)
         new() { Size = Size, ClusterBits = 12, TinyCache = false, DiscardToHost = false },
     ];
 
-    private static readonly FaultPlan[] s_plans =
+    internal static readonly FaultPlan[] s_plans =
     [
         new() { FailFrom = 1 },
         new() { FailFrom = 1, Errno = Errno.ENOSPC, Calls = StorageCalls.Changes },
@@ -35,7 +35,7 @@ public sealed class FailNthTests(ITestOutputHelper output)
     ];
 
     // Something of everything: data, zeros with and without space, holes, more than one L2 table.
-    private static readonly GuestOperation[] s_preparation =
+    internal static readonly GuestOperation[] s_preparation =
     [
         new(GuestOperationKind.Write, 0, 9000, 1),
         new(GuestOperationKind.Write, 20000, 7000, 2),

@@ -73,6 +73,12 @@ public sealed class MetadataWriter
         }
     }
 
+    /// <summary>See <see cref="FreedClusters.Hidden"/>. Under the mutex.</summary>
+    public void Hide() => _freed.Hidden();
+
+    /// <summary>See <see cref="FreedClusters.IsHiddenOutOfSight"/>. Under the mutex.</summary>
+    public bool IsHiddenOutOfSight => _freed.IsHiddenOutOfSight;
+
     /// <summary>Puts a run that no table in memory names any more into quarantine. Under the mutex.</summary>
     public void Unlink(HostRun run) => _freed.Unlinked(run);
 

@@ -82,6 +82,7 @@ public sealed class DropClusters
         await _writer.L2Tables.EnsureWritableAsync(first);
         MetadataSlice slice = await _tables.GetSliceForWriteAsync(first);
         int index = _tables.IndexInSlice(first);
+        bool hidden = false;
         for (int i = 0; i < count; i++)
         {
             L2Entry old = new(slice.ReadEntry(index + i));
@@ -93,7 +94,16 @@ public sealed class DropClusters
                 {
                     _writer.Unlink(old);
                 }
+                else
+                {
+                    hidden = true;
+                }
             }
+        }
+
+        if (hidden)
+        {
+            _writer.Hide();
         }
     }
 

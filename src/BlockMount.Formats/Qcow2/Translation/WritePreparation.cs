@@ -86,7 +86,8 @@ public sealed class WritePreparation
             return null;
         }
 
-        if (IsReusable(entry))
+        // A write that began before the zeros may still be under way to the same place: then the data gets another one (I5).
+        if (IsReusable(entry) && _writer.IsHiddenOutOfSight)
         {
             _lookup.CheckedDataOffset(entry.HostOffset, _geometry.OffsetOf(first));
             HostRun reused = new(_geometry.HostClusterOf(entry.HostOffset), ReusableRun(slice, index, wanted));

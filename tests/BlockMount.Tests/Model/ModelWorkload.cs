@@ -1,0 +1,58 @@
+using BlockMount.TestSupport.Images;
+using BlockMount.TestSupport.Model;
+using BlockMount.TestSupport.Mutants;
+
+namespace BlockMount.Tests.Model;
+
+/// <summary>What the sequential model test does with one seed.</summary>
+internal static class ModelWorkload
+{
+    internal const int SizeMax = 192 << 10;
+    internal const int FirstSeed = 1000;
+
+    /// <summary>Seeds of a normal run of the tests.</summary>
+    internal const int Runs = 110;
+
+    private const int OperationsPerRun = 2000;
+
+    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
+    private static readonly int[] s_weights = [250, 350, 80, 80, 100, 60, 12, 8];
+
+    internal static (ImageGeometry Geometry, List<GuestOperation> Workload) Make(int seed)
+    {
+        Random random = new(seed);
+        ImageGeometry geometry = ImageGeometry.Choose(random, SizeMax / 2);
+        return (geometry, Make(random, geometry, SizeMax, OperationsPerRun));
+    }
+
+    internal static List<GuestOperation> Make(Random random, ImageGeometry geometry, int sizeMax, int operations)
+    {
+        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, sizeMax, granularity: 1, s_weights);
+        List<GuestOperation> workload = [];
+        for (int i = 0; i < operations; i++)
+        {
+            workload.Add(generator.Next());
+        }
+
+        return workload;
+    }
+
+    internal static async ValueTask<bool> FailsAsync(
+        ImageGeometry geometry, int seed, IReadOnlyList<GuestOperation> workload, Mutant? mutant = null) =>
+        await FailureAsync(geometry, seed, workload, mutant) is not null;
+
+    /// <summary>What the harness reports; null for nothing.</summary>
+    internal static async ValueTask<string?> FailureAsync(
+        ImageGeometry geometry, int seed, IReadOnlyList<GuestOperation> workload, Mutant? mutant)
+    {
+        try
+        {
+            await ModelRun.RunAsync(geometry, seed, workload, SizeMax, mutant);
+            return null;
+        }
+        catch (ModelMismatchException error)
+        {
+            return error.Message;
+        }
+    }
+}
