@@ -7,6 +7,9 @@ namespace BlockMount.Bench;
 /// <summary>Prints rows as they come and writes docs/benchmarks.md.</summary>
 internal sealed class Report(BenchSettings settings)
 {
+    // Before our own load begins: a busy machine explains odd figures.
+    private readonly string _load = File.ReadAllText("/proc/loadavg").Split(' ')[0];
+
     private readonly StringBuilder _comparison = new();
     private readonly StringBuilder _limits = new();
 
@@ -53,7 +56,7 @@ internal sealed class Report(BenchSettings settings)
 
             Written by `make bench`; figures differ from machine to machine, the ratios within one run are what counts.
 
-            - Machine: {Environment.ProcessorCount} processors ({processor}), {kernel}
+            - Machine: {Environment.ProcessorCount} processors ({processor}), {kernel}, load average {_load} at the start
             - Against: {qemu}; load by {fio}
             - {settings.Pairs} interleaved pairs of {settings.Seconds} s each, medians; the same 1 GiB qcow2 image, every cluster allocated, in
               {settings.Folder} (storage costs nothing); direct I/O with libaio on the mounted file, fio's nbd engine on a Unix socket

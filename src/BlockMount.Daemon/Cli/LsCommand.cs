@@ -84,10 +84,13 @@ internal static class LsCommand
         StringBuilder text = new();
         foreach (string[] row in rows)
         {
-            string line = string.Join("  ", row.Select((cell, column) => cell.PadRight(widths[column])));
+            // Names may hold anything, and the terminal would obey it.
+            string line = string.Join("  ", row.Select((cell, column) => Printable(cell).PadRight(widths[column])));
             text.Append(line.TrimEnd()).Append('\n');
         }
 
         return text.ToString();
     }
+
+    private static string Printable(string text) => string.Concat(text.Select(c => char.IsControl(c) ? '?' : c));
 }

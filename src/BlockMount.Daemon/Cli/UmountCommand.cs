@@ -54,6 +54,10 @@ internal static class UmountCommand
         {
             await Unmounter.UnmountAsync(path!);
         }
+        else if (daemon is { Alive: true, Own: false })
+        {
+            throw new BlockMountException($"'{target}' is served by another user's daemon (pid {daemon.Entry.Pid})", "Run this as that user.");
+        }
         else if (daemon is { Alive: true })
         {
             // It serves NBD only, or is on its way out already.

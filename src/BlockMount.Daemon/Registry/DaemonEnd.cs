@@ -40,7 +40,11 @@ internal static class DaemonEnd
             return ExitCodes.Success;
         }
 
-        File.Delete(daemon.Path);
+        if (daemon.Own)
+        {
+            File.Delete(daemon.Path);
+        }
+
         if (entry.CloseError is not null)
         {
             throw new BlockMountException(
@@ -48,7 +52,7 @@ internal static class DaemonEnd
                 "The last writes may be missing. Look at the host's disk (dmesg, df), then check the image.");
         }
 
-        if (entry.MountPointMade && entry.MountPoint is not null && new FileInfo(entry.MountPoint) is { Exists: true, Length: 0 })
+        if (daemon.Own && entry.MountPointMade && entry.MountPoint is not null && new FileInfo(entry.MountPoint) is { Exists: true, Length: 0 })
         {
             File.Delete(entry.MountPoint);
         }

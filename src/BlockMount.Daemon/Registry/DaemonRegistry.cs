@@ -8,7 +8,8 @@ namespace BlockMount.Daemon.Registry;
 /// <param name="Entry">What it said of itself.</param>
 /// <param name="Path">Its file.</param>
 /// <param name="Alive">It held its lock a moment ago.</param>
-internal sealed record RegisteredDaemon(RegistryEntry Entry, string Path, bool Alive);
+/// <param name="Own">It stands in this user's registry. What others write is shown, and waited for, but no reason to signal or delete.</param>
+internal sealed record RegisteredDaemon(RegistryEntry Entry, string Path, bool Alive, bool Own);
 
 /// <summary>
 /// The folder with one file per daemon: /run/blockmount for root, $XDG_RUNTIME_DIR/blockmount for others. BLOCKMOUNT_RUNTIME_DIR
@@ -21,11 +22,13 @@ internal sealed class DaemonRegistry
 
     private readonly string _folder;
     private readonly bool _shared;
+    private readonly bool _own;
 
-    private DaemonRegistry(string folder, bool shared)
+    private DaemonRegistry(string folder, bool shared, bool own = true)
     {
         _folder = folder;
         _shared = shared;
+        _own = own;
     }
 
     /// <summary>The registry that daemons of this user write to.</summary>
@@ -60,13 +63,13 @@ internal sealed class DaemonRegistry
 
         if (!own._shared)
         {
-            yield return new DaemonRegistry(SystemFolder, shared: true);
+            yield return new DaemonRegistry(SystemFolder, shared: true, own: false);
         }
         else if (Directory.Exists("/run/user"))
         {
             foreach (string user in Directory.EnumerateDirectories("/run/user"))
             {
-                yield return new DaemonRegistry(Path.Combine(user, "blockmount"), shared: false);
+                yield return new DaemonRegistry(Path.Combine(user, "blockmount"), shared: false, own: false);
             }
         }
     }
@@ -118,17 +121,17 @@ internal sealed class DaemonRegistry
             using EntryFile? file = EntryFile.TryOpen(path);
             if (file?.Read() is { } entry)
             {
-                result.Add(new RegisteredDaemon(entry, path, file.IsHeld()));
+                result.Add(new RegisteredDaemon(entry, path, file.IsHeld(), _own));
             }
         }
 
         return result;
     }
 
-    /// <summary>Removes the files of dead daemons, except those that still have a failure to tell. Others' files stay.</summary>
+    /// <summary>Removes the files of dead daemons, except those that still have a failure to tell. Others' registries stay as they are.</summary>
     public void RemoveDead()
     {
-        if (!List().Exists(daemon => !daemon.Alive))
+        if (!_own || !List().Exists(daemon => !daemon.Alive))
         {
             return;
         }
@@ -146,7 +149,7 @@ internal sealed class DaemonRegistry
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
-            // Another user's registry: its owner's commands clean it.
+            // A full or read-only /run: a dead entry does no harm, the next command tries again.
         }
     }
 
@@ -187,7 +190,7 @@ internal sealed class DaemonRegistry
     {
         try
         {
-            return Directory.Exists(_folder) ? Directory.GetFiles(_folder, "*" + Suffix) : [];
+            return Directory.Exists(_folder) && !(_own && IsForeign()) ? Directory.GetFiles(_folder, "*" + Suffix) : [];
         }
         catch (UnauthorizedAccessException)
         {
@@ -200,7 +203,14 @@ internal sealed class DaemonRegistry
         UnixFileMode owner = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
         UnixFileMode others = UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
         Directory.CreateDirectory(_folder, _shared ? owner | others : owner);
+        if (IsForeign())
+        {
+            throw new IOException($"the folder '{_folder}' belongs to another user");
+        }
     }
+
+    // In /tmp anybody may have made the folder before.
+    private bool IsForeign() => new Mono.Unix.UnixDirectoryInfo(_folder).OwnerUserId != LibcProcess.geteuid();
 
     // Held while the set of files is looked at and changed; readers go without.
     private Microsoft.Win32.SafeHandles.SafeFileHandle LockFolder()

@@ -28,7 +28,11 @@ internal sealed class EntryFile : IDisposable
     /// <summary>Opens an existing file for reading; null when it is gone or may not be read.</summary>
     public static EntryFile? TryOpen(string path)
     {
-        int fd = Libc.open(path, LinuxConstants.O_RDONLY | LinuxConstants.O_CLOEXEC | LinuxConstants.O_NOFOLLOW, 0);
+        // Another user's folder may hold anything: no links, and no waiting for the other end of a pipe.
+        int fd = Libc.open(
+            path,
+            LinuxConstants.O_RDONLY | LinuxConstants.O_CLOEXEC | LinuxConstants.O_NOFOLLOW | LinuxConstants.O_NONBLOCK,
+            0);
         return fd < 0 ? null : new EntryFile(path, new SafeFileHandle(fd, ownsHandle: true));
     }
 
@@ -60,19 +64,19 @@ internal sealed class EntryFile : IDisposable
     /// <summary>The entry, or null when the content is not one.</summary>
     public RegistryEntry? Read()
     {
-        long length = RandomAccess.GetLength(_handle);
-        if (length is 0 or > BytesMax)
-        {
-            return null;
-        }
-
-        byte[] content = new byte[length];
-        int count = RandomAccess.Read(_handle, content, 0);
         try
         {
+            long length = RandomAccess.GetLength(_handle);
+            if (length is 0 or > BytesMax)
+            {
+                return null;
+            }
+
+            byte[] content = new byte[length];
+            int count = RandomAccess.Read(_handle, content, 0);
             return JsonSerializer.Deserialize(content.AsSpan(0, count), RegistryJson.Default.RegistryEntry);
         }
-        catch (JsonException)
+        catch (Exception error) when (error is JsonException or IOException or NotSupportedException)
         {
             return null;
         }
