@@ -1,4 +1,6 @@
+using System.Diagnostics;
 using BlockMount.Base;
+using BlockMount.Base.Async;
 using BlockMount.Base.Interop;
 using BlockMount.Exports.Fuse.Abi;
 
@@ -7,10 +9,29 @@ namespace BlockMount.Exports.Fuse;
 /// <summary>A channel over a descriptor of /dev/fuse, which it owns.</summary>
 internal sealed unsafe class FuseDeviceChannel : FuseChannel
 {
+    private const int NotYet = -2;
+
     private int _fd;
 
+    // The receiving thread's. Null where the descriptor's flags are shared with another channel, so that they must not change.
+    private readonly AdaptivePolling? _polling;
+    private bool _isNonBlocking;
+
+    // Shared by the channels of a mount: only one worker polls, the others sleep.
+    private readonly FusePoller _poller;
+
+    private FuseDeviceChannel(int fd, FusePoller poller, bool ownsFlags)
+    {
+        _fd = fd;
+        _poller = poller;
+        _polling = ownsFlags ? new AdaptivePolling() : null;
+    }
+
     /// <summary>Takes over <paramref name="fd"/>, which belongs to a mount.</summary>
-    internal FuseDeviceChannel(int fd) => _fd = fd;
+    internal FuseDeviceChannel(int fd)
+        : this(fd, new FusePoller(), ownsFlags: true)
+    {
+    }
 
     /// <summary>The descriptor, for mount options; still owned by the channel.</summary>
     internal int Descriptor => _fd;
@@ -44,7 +65,7 @@ internal sealed unsafe class FuseDeviceChannel : FuseChannel
             uint source = (uint)_fd;
             if (Libc.ioctl(fd, FuseFlags.FUSE_DEV_IOC_CLONE, &source) == 0)
             {
-                return new FuseDeviceChannel(fd);
+                return new FuseDeviceChannel(fd, _poller, ownsFlags: true);
             }
 
             CloseDescriptor(fd);
@@ -53,27 +74,22 @@ internal sealed unsafe class FuseDeviceChannel : FuseChannel
         const int F_DUPFD_CLOEXEC = 1030;
         int duplicate = LibcMount.fcntl_int(_fd, F_DUPFD_CLOEXEC, 0);
         return duplicate >= 0
-            ? new FuseDeviceChannel(duplicate)
+            ? new FuseDeviceChannel(duplicate, _poller, ownsFlags: false)
             : throw new BlockIOException(Libc.LastErrno, "duplication of the descriptor of /dev/fuse");
     }
 
     /// <inheritdoc/>
     internal override int Receive(FuseRequest request)
     {
-        nint length = Libc.read(_fd, request.Frame, FuseRequest.FrameCapacity);
-        if (length > 0)
+        int polled = Poll(request);
+        if (polled != NotYet)
         {
-            return (int)length;
+            return polled;
         }
 
-        Errno errno = length == 0 ? Errno.ENODEV : Libc.LastErrno;
-        return errno switch
-        {
-            // ENOENT: the request was interrupted while it was being handed over.
-            Errno.EINTR or Errno.EAGAIN or Errno.ENOENT => Interrupted,
-            Errno.ENODEV => Unmounted,
-            _ => throw new BlockIOException(errno, "read from /dev/fuse"),
-        };
+        SetNonBlocking(false);
+        int length = Read(request);
+        return length == NotYet ? Interrupted : length;
     }
 
     /// <inheritdoc/>
@@ -104,6 +120,63 @@ internal sealed unsafe class FuseDeviceChannel : FuseChannel
         if (fd >= 0)
         {
             CloseDescriptor(fd);
+        }
+    }
+
+    // Looks for a request without sleeping, as long as that pays; NotYet if none came.
+    private int Poll(FuseRequest request)
+    {
+        if (_polling is null || !_polling.ShouldPoll() || !_poller.TryBegin())
+        {
+            return NotYet;
+        }
+
+        SetNonBlocking(true);
+        long deadline = AdaptivePolling.Deadline();
+        int length;
+        do
+        {
+            length = Read(request);
+        }
+        while (length == NotYet && Stopwatch.GetTimestamp() < deadline);
+
+        _poller.End();
+        if (length == NotYet)
+        {
+            _polling.Failed();
+        }
+        else
+        {
+            _polling.Succeeded();
+        }
+
+        return length;
+    }
+
+    private int Read(FuseRequest request)
+    {
+        nint length = Libc.read(_fd, request.Frame, FuseRequest.FrameCapacity);
+        if (length > 0)
+        {
+            return (int)length;
+        }
+
+        Errno errno = length == 0 ? Errno.ENODEV : Libc.LastErrno;
+        return errno switch
+        {
+            Errno.EAGAIN => NotYet,
+            // ENOENT: the request was interrupted while it was being handed over.
+            Errno.EINTR or Errno.ENOENT => Interrupted,
+            Errno.ENODEV => Unmounted,
+            _ => throw new BlockIOException(errno, "read from /dev/fuse"),
+        };
+    }
+
+    private void SetNonBlocking(bool value)
+    {
+        if (_isNonBlocking != value)
+        {
+            _isNonBlocking = FileStatus.SetFlags(_fd, value ? LinuxConstants.O_NONBLOCK : 0) == Errno.None ? value : _isNonBlocking;
         }
     }
 

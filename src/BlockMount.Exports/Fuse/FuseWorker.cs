@@ -81,6 +81,9 @@ internal sealed class FuseWorker
     private void Run()
     {
         _threadId = LibcThread.gettid();
+        // The kernel wakes a worker for each request, also when another one is about to take it: without this it would preempt the very
+        // thread that submits the next request, or the worker that serves.
+        LibcThread.PreferThroughput();
         try
         {
             Serve();

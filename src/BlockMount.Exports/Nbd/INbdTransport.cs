@@ -1,4 +1,6 @@
+using System.Diagnostics;
 using System.Net.Sockets;
+using BlockMount.Base.Async;
 
 namespace BlockMount.Exports.Nbd;
 
@@ -29,13 +31,44 @@ internal sealed class SocketTransport : INbdTransport
 {
     private readonly Socket _socket;
 
+    // The receiving thread's.
+    private readonly AdaptivePolling _polling = new();
+
     /// <summary>Takes over <paramref name="socket"/>, which is in blocking mode.</summary>
     public SocketTransport(Socket socket) => _socket = socket;
 
     public int Receive(Span<byte> buffer)
     {
+        if (_polling.ShouldPoll())
+        {
+            PollForData();
+        }
+
         int received = _socket.Receive(buffer, SocketFlags.None, out SocketError error);
         return error == SocketError.Success ? received : 0;
+    }
+
+    // Spares the sleep, not the receive: an error or the end of the stream shows there.
+    private void PollForData()
+    {
+        long deadline = AdaptivePolling.Deadline();
+        try
+        {
+            while (_socket.Available == 0)
+            {
+                if (Stopwatch.GetTimestamp() >= deadline)
+                {
+                    _polling.Failed();
+                    return;
+                }
+            }
+        }
+        catch (SocketException)
+        {
+            return;
+        }
+
+        _polling.Succeeded();
     }
 
     public bool Send(ReadOnlySpan<byte> bytes)
