@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Xunit;
 
 namespace BlockMount.TestSupport;
@@ -19,6 +20,9 @@ public enum Needs
 
     /// <summary>The published program, see <see cref="ReleaseBinary"/>.</summary>
     Release = 8,
+
+    /// <summary>The library that reads zstd clusters.</summary>
+    Zstd = 16,
 }
 
 /// <summary>A fact that is skipped, with the reason, where the machine lacks what it needs. Decided when tests are discovered.</summary>
@@ -93,6 +97,11 @@ public static class Requirements
         if (needs.HasFlag(Needs.Release) && ReleaseBinary.TryFind() is null)
         {
             missing.Add("the release binary is not built (make build, or set BLOCKMOUNT)");
+        }
+
+        if (needs.HasFlag(Needs.Zstd) && !NativeLibrary.TryLoad("libzstd.so.1", out nint _))
+        {
+            missing.Add("libzstd.so.1 is not installed");
         }
 
         return missing.Count == 0 ? null : string.Join("; ", missing);

@@ -1,8 +1,10 @@
+using BlockMount.Base;
 using BlockMount.Formats.Qcow2.Check;
 using BlockMount.TestSupport;
 using BlockMount.TestSupport.Crash;
 using BlockMount.TestSupport.Images;
 using BlockMount.TestSupport.Model;
+using BlockMount.TestSupport.Mutants;
 using BlockMount.TestSupport.Simulation;
 using Xunit;
 using Xunit.Abstractions;
@@ -11,13 +13,17 @@ namespace BlockMount.Tests.Model;
 
 /// <summary>
 /// Several clients on one device, every storage call delayed, all orders from a seed: each sector that a read returns holds a value that was current
-/// at some instant of the read, and nothing older than what an earlier read saw (RELIABILITY H2, H9). The closed image is clean.
+/// at some instant of the read, and nothing older than what an earlier read saw (RELIABILITY H2, H9). Between phases the disk
+/// is resized, and the image is closed, found clean, and opened again.
 /// </summary>
 public sealed class ConcurrentModelTests(ITestOutputHelper output)
 {
     private const int SizeMax = 32 << 10;
     private const int Clients = 6;
-    private const int OperationsPerClient = 100;
+    private const int Phases = 3;
+    private const int OperationsPerClient = 35;
+    private const int FirstSeed = 60_000;
+    private const int Runs = 80;
 
     // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
     private static readonly int[] s_weights = [300, 350, 80, 80, 90, 60, 0, 0];
@@ -26,7 +32,7 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
     public void ConcurrentOperations_OverTheGeometryMatrix_AreLinearizable()
     {
         int runs = 0;
-        foreach (int seed in TestBudget.Seeds(60_000, 80))
+        foreach (int seed in TestBudget.Seeds(FirstSeed, Runs))
         {
             try
             {
@@ -40,7 +46,7 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
             }
         }
 
-        output.WriteLine($"{runs * Clients * OperationsPerClient} operations");
+        output.WriteLine($"{runs * Phases * Clients * OperationsPerClient} operations");
     }
 
     [Fact]
@@ -52,26 +58,64 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
         Assert.True(first.Steps > 1000);
     }
 
-    private static async Task RunAsync(SimulationContext context, int seed)
+    // Which proves that the harness would see a freed cluster handed out while an older read or write still uses it (I5).
+    [Fact]
+    public void FreedClustersReusedTooEarly_IsReported()
+    {
+        for (int seed = FirstSeed; seed < FirstSeed + Runs; seed++)
+        {
+            try
+            {
+                SimulationContext.Run(seed, context => RunAsync(context, seed, new LeasesProtectNothing()));
+            }
+            catch (ModelMismatchException found)
+            {
+                output.WriteLine($"found by run {seed - FirstSeed + 1}: {found.Message}");
+                SimulationContext.Run(seed, context => RunAsync(context, seed, new Mutant()));
+                return;
+            }
+        }
+
+        Assert.Fail("the harness does not find the mistake");
+    }
+
+    private static async Task RunAsync(SimulationContext context, int seed, Mutant? mutant = null)
     {
         Random random = new(seed);
         ImageGeometry geometry = ImageGeometry.Choose(random, SizeMax);
         TestChain chain = await TestChain.CreateAsync(geometry, seed);
-        CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax, context.PauseAsync);
+        CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax, context.PauseAsync, mutant);
+        for (int phase = 0; phase < Phases; phase++)
+        {
+            await RunClientsAsync(workload, geometry, random);
+            if (random.Next(2) == 0)
+            {
+                await workload.RunAsync(new GuestOperation(GuestOperationKind.Resize, Alignment.Up(random.Next(1, SizeMax), 512), 0, 0));
+            }
+
+            await workload.RunAsync(new GuestOperation(GuestOperationKind.Read, 0, SizeMax, 0));
+            await workload.RunAsync(new GuestOperation(GuestOperationKind.Reopen, 0, 0, 0));
+            CheckReport report = await ConsistencyCheck.RunAsync(workload.Top);
+            if (!report.IsClean)
+            {
+                throw new ModelMismatchException($"after a clean close: {report}\n{geometry}");
+            }
+
+            await workload.RunAsync(new GuestOperation(GuestOperationKind.Read, 0, SizeMax, 0));
+        }
+
+        await workload.CloseAsync();
+    }
+
+    private static async Task RunClientsAsync(CrashWorkload workload, ImageGeometry geometry, Random random)
+    {
         List<Task> clients = [];
         for (int i = 0; i < Clients; i++)
         {
-            clients.Add(ClientAsync(workload, new(new Random(random.Next()), geometry.ClusterSize, geometry.Size, geometry.Size, 512, s_weights)));
+            clients.Add(ClientAsync(workload, new(new Random(random.Next()), geometry.ClusterSize, workload.Size, workload.Size, 512, s_weights)));
         }
 
         await Task.WhenAll(clients);
-        await workload.RunAsync(new GuestOperation(GuestOperationKind.Read, 0, (int)geometry.Size, 0));
-        await workload.CloseAsync();
-        CheckReport report = await ConsistencyCheck.RunAsync(workload.Top);
-        if (!report.IsClean)
-        {
-            throw new ModelMismatchException($"after a clean close: {report}\n{geometry}");
-        }
     }
 
     private static async Task ClientAsync(CrashWorkload workload, WorkloadGenerator generator)

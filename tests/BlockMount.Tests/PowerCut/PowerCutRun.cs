@@ -52,6 +52,14 @@ internal sealed class PowerCutRun
         return await OnAsync(seed, chain, await CrashWorkload.OpenAsync(chain, SizeMax), operations);
     }
 
+    /// <summary>Random operations, one after the other, on an image with a history; its content counts as flushed.</summary>
+    internal static async ValueTask<PowerCutRun> OnImageAsync(int seed, TestChain chain)
+    {
+        WorkloadGenerator generator = new(new Random(seed), chain.Geometry.ClusterSize, chain.Geometry.Size, SizeMax, granularity: 1, s_weights);
+        CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax);
+        return await OnAsync(seed, chain, workload, Enumerable.Range(0, OperationsPerRun).Select(_ => generator.Next()));
+    }
+
     /// <summary>Random operations on what an earlier power cut left; its content now counts as flushed.</summary>
     internal static async ValueTask<PowerCutRun> AfterCrashAsync(int seed, PowerCutRun earlier, CrashImage left)
     {

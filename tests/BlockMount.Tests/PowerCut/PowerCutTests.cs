@@ -102,6 +102,38 @@ public sealed class PowerCutTests(ITestOutputHelper output)
         Assert.True(seen >= wanted || TestBudget.Seed is not null, $"only {seen} states");
     }
 
+    // Clusters that the disk shares with snapshots, or that several compressed clusters share, have refcounts above one.
+    [RequiresTheory(Needs.None, "qemu-img", "qemu-io")]
+    [InlineData(null, 2)]
+    [InlineData("zlib", 1)]
+    public async Task PowerCut_OnAnImageWithSnapshots_LosesNothingFlushedAndNoSnapshot(string? compression, int snapshots)
+    {
+        using ScratchFolder folder = new();
+        int states = 0;
+        int sampled = 0;
+        foreach (int seed in TestBudget.Seeds(70_000, 6))
+        {
+            Random random = new(seed);
+            ImageGeometry geometry = new() { ClusterBits = random.Next(9, 13), Size = 24 << 10, TinyCache = random.Next(2) == 0 };
+            ToolImage image = await ToolImage.CreateAsync(folder, geometry, random, compression, snapshots);
+            PowerCutRun run = await PowerCutRun.OnImageAsync(seed, image.Chain);
+            string testName = nameof(PowerCut_OnAnImageWithSnapshots_LosesNothingFlushedAndNoSnapshot);
+            (int judged, CrashVerdict verdict) = await run.JudgeAsync(visit: async state =>
+            {
+                if (random.Next(250) == 0)
+                {
+                    sampled++;
+                    string? damage = await image.FindDamageAsync(folder, state.Bytes.AsMemory(0, (int)state.Length));
+                    Assert.True(damage is null, $"{damage}\n{geometry}\n{TestBudget.Replay(seed, testName)}");
+                }
+            });
+            Assert.True(verdict.IsGood, run.Explain(verdict, testName));
+            states += judged;
+        }
+
+        output.WriteLine($"{states} states, {sampled} of them also judged by qemu-img");
+    }
+
     // The zeros that hide the backing file are on disk before the new size is: otherwise a power cut would let the guest see what the backing
     // file holds behind the old end.
     [Fact]
