@@ -52,7 +52,7 @@ internal static class UmountCommand
         using EntryFile? entry = daemon is null ? null : EntryFile.TryOpen(daemon.Path);
         if (mount is not null)
         {
-            Unmounter.Unmount(path!);
+            await Unmounter.UnmountAsync(path!);
         }
         else if (daemon is { Alive: true })
         {

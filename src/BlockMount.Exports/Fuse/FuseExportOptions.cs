@@ -45,5 +45,5 @@ public sealed record FuseExportOptions
     public uint? Mode { get; init; }
 
     /// <summary>Mount through fusermount3 even where mount(2) is permitted; for tests.</summary>
-    internal bool AlwaysUseHelper { get; init; }
+    internal bool AlwaysUseFusermount { get; init; }
 }

@@ -19,16 +19,16 @@ public sealed class FuseMount
     private readonly int _id;
 
     // Made by fusermount3, so it has to be unmounted by it.
-    private readonly bool _byHelper;
+    private readonly bool _byFusermount;
 
     // The first use resolves the function behind it, which may change errno: not after a failed call.
     static FuseMount() => _ = Libc.LastErrno;
 
-    private FuseMount(string mountPoint, int id, bool byHelper, bool admitsOthers)
+    private FuseMount(string mountPoint, int id, bool byFusermount, bool admitsOthers)
     {
         MountPoint = mountPoint;
         _id = id;
-        _byHelper = byHelper;
+        _byFusermount = byFusermount;
         AdmitsOthers = admitsOthers;
     }
 
@@ -67,7 +67,7 @@ public sealed class FuseMount
     internal static (FuseMount Mount, FuseDeviceChannel Channel) Create(FuseExportOptions options)
     {
         string path = CheckMountPoint(options.MountPoint);
-        if (LibcMount.geteuid() == 0 && !options.AlwaysUseHelper)
+        if (LibcMount.geteuid() == 0 && !options.AlwaysUseFusermount)
         {
             FuseDeviceChannel channel = FuseDeviceChannel.Open();
             try
@@ -75,7 +75,7 @@ public sealed class FuseMount
                 Errno errno = MountDirectly(path, options, channel);
                 if (errno == Errno.None)
                 {
-                    return (Mounted(path, byHelper: false, options.AllowOther != AllowOther.Off), channel);
+                    return (Mounted(path, byFusermount: false, options.AllowOther != AllowOther.Off), channel);
                 }
 
                 if (errno != Errno.EPERM)
@@ -89,11 +89,11 @@ public sealed class FuseMount
                 throw;
             }
 
-            // Root of a container without CAP_SYS_ADMIN: the helper may be permitted what we are not.
+            // Root of a container without CAP_SYS_ADMIN: fusermount3 may be permitted what we are not.
             channel.Dispose();
         }
 
-        return MountByHelper(path, options);
+        return MountByFusermount(path, options);
     }
 
     /// <summary>Unmounts if nobody uses the mount, or in any case with <paramref name="lazy"/>.</summary>
@@ -105,7 +105,7 @@ public sealed class FuseMount
             return IsMounted() ? "another file system was mounted over it" : null;
         }
 
-        return Detach(MountPoint, lazy, _byHelper);
+        return Detach(MountPoint, lazy, _byFusermount);
     }
 
     private bool IsMounted() =>
@@ -140,26 +140,26 @@ public sealed class FuseMount
         return LibcMount.mount(options.FileSystemName, path, FileSystemType, flags, data) == 0 ? Errno.None : Libc.LastErrno;
     }
 
-    private static (FuseMount Mount, FuseDeviceChannel Channel) MountByHelper(string path, FuseExportOptions options)
+    private static (FuseMount Mount, FuseDeviceChannel Channel) MountByFusermount(string path, FuseExportOptions options)
     {
         string source = options.FileSystemName.Replace("\\", "\\\\", StringComparison.Ordinal).Replace(",", "\\,", StringComparison.Ordinal);
-        string helperOptions = $"rw,nosuid,nodev,fsname={source},subtype={Subtype},";
+        string fusermountOptions = $"rw,nosuid,nodev,fsname={source},subtype={Subtype},";
         bool admitsOthers = options.AllowOther != AllowOther.Off;
         int fd;
         try
         {
-            fd = FusermountCommand.Mount(path, helperOptions + CommonOptions(admitsOthers));
+            fd = FusermountCommand.Mount(path, fusermountOptions + CommonOptions(admitsOthers));
         }
         catch (BlockMountException) when (options.AllowOther == AllowOther.Auto)
         {
             admitsOthers = false;
-            fd = FusermountCommand.Mount(path, helperOptions + CommonOptions(admitsOthers));
+            fd = FusermountCommand.Mount(path, fusermountOptions + CommonOptions(admitsOthers));
         }
 
         FuseDeviceChannel channel = new(fd);
         try
         {
-            return (Mounted(path, byHelper: true, admitsOthers), channel);
+            return (Mounted(path, byFusermount: true, admitsOthers), channel);
         }
         catch
         {
@@ -171,14 +171,14 @@ public sealed class FuseMount
     private static string CommonOptions(bool admitsOthers) =>
         string.Create(CultureInfo.InvariantCulture, $"{(admitsOthers ? "allow_other," : "")}default_permissions,max_read={FuseRequest.PayloadMax}");
 
-    private static FuseMount Mounted(string path, bool byHelper, bool admitsOthers) =>
+    private static FuseMount Mounted(string path, bool byFusermount, bool admitsOthers) =>
         MountTable.FindTop(path) is { FileSystemType: FileSystemType } entry
-            ? new FuseMount(path, entry.Id, byHelper, admitsOthers)
+            ? new FuseMount(path, entry.Id, byFusermount, admitsOthers)
             : throw new BlockMountException($"The mount on '{path}' has vanished", "something else unmounts file systems here");
 
-    private static string? Detach(string path, bool lazy, bool byHelper)
+    private static string? Detach(string path, bool lazy, bool byFusermount)
     {
-        if (byHelper)
+        if (byFusermount)
         {
             return FusermountCommand.Unmount(path, lazy);
         }

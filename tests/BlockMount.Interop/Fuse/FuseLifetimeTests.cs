@@ -121,9 +121,9 @@ public sealed class FuseLifetimeTests
     }
 
     [RequiresFuseFact("fusermount3")]
-    public async Task Helper_MountsAndUnmounts()
+    public async Task Fusermount_MountsAndUnmounts()
     {
-        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB, options => options with { AlwaysUseHelper = true });
+        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB, options => options with { AlwaysUseFusermount = true });
         Assert.Contains("fuse.blockmount", Assert.Single(MountsOn(disk.Path)), StringComparison.Ordinal);
         await File.WriteAllBytesAsync(disk.Folder["in"], new byte[MiB]);
         (await ToolProcess.RunAsync("dd", $"if={disk.Folder["in"]}", $"of={disk.Path}", "bs=64k", "conv=notrunc")).MustSucceed();

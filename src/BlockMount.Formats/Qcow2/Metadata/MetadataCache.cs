@@ -129,10 +129,13 @@ public sealed class MetadataCache
             AlignedBufferPool.Shared.Return(buffer);
         }
 
+        int evicted;
         lock (_gate)
         {
-            EvictLocked(except: null);
+            evicted = EvictLocked(except: null);
         }
+
+        EvictedMemory.Add((long)evicted * _sliceSize);
     }
 
     private void MarkDirty(MetadataSlice slice)
@@ -171,14 +174,16 @@ public sealed class MetadataCache
         try
         {
             MetadataSlice slice = await ReadSliceAsync(hostOffset);
+            int evicted;
             lock (_gate)
             {
                 _loading.Remove(hostOffset);
                 _slices[hostOffset] = slice;
                 _ring.Add(slice);
-                EvictLocked(except: slice);
+                evicted = EvictLocked(except: slice);
             }
 
+            EvictedMemory.Add((long)evicted * _sliceSize);
             waiters.SetResult(slice);
             return slice;
         }
@@ -213,9 +218,10 @@ public sealed class MetadataCache
     }
 
     // Second chance: the hand clears "referenced" and takes the first clean slice that was not used since its last visit. What was just
-    // loaded stays, even if all others are dirty: its reader would load it for ever.
-    private void EvictLocked(MetadataSlice? except)
+    // loaded stays, even if all others are dirty: its reader would load it for ever. Returns how many slices went.
+    private int EvictLocked(MetadataSlice? except)
     {
+        int before = _ring.Count;
         int visits = _ring.Count * 2;
         while (_ring.Count > _capacity && visits-- > 0)
         {
@@ -232,5 +238,7 @@ public sealed class MetadataCache
             _ring.RemoveAt(_ring.Count - 1);
             _slices.TryRemove(slice.HostOffset, out _);
         }
+
+        return before - _ring.Count;
     }
 }
