@@ -47,7 +47,7 @@ public sealed class Geometry
     /// <summary>log2 of the number of clusters that one refcount block covers.</summary>
     public int RefcountBlockBits => ClusterBits + 3 - RefcountOrder;
 
-    /// <summary>log2 of the number of clusters that one slice of a refcount block covers.</summary>
+    /// <summary>Clusters that one slice of a refcount block covers.</summary>
     public int RefcountSliceEntries => SliceSize * 8 >> RefcountOrder;
 
     /// <summary>The largest refcount that fits.</summary>
