@@ -10,11 +10,12 @@ namespace BlockMount.Formats.Qcow2;
 
 /// <summary>
 /// The qcow2 format, versions 2 and 3. A facade: translation, allocation and write-back live in the folders of those names, and
-/// Metadata/README.md states the order of writes. Owns its file.
+/// Metadata/README.md states the order of writes. Owns its file and its data file.
 /// </summary>
 public sealed class Qcow2Driver : FormatDriver
 {
     private readonly StorageFile _file;
+    private readonly StorageFile? _dataFile;
     private readonly Qcow2Header _header;
     private readonly Geometry _geometry;
     private readonly MappingLookup _lookup;
@@ -25,9 +26,16 @@ public sealed class Qcow2Driver : FormatDriver
     private long _virtualSize;
 
     private Qcow2Driver(
-        StorageFile file, Qcow2Header header, Geometry geometry, MappingLookup lookup, CompressedClusters compressed, WriteSide? write)
+        StorageFile file,
+        StorageFile? dataFile,
+        Qcow2Header header,
+        Geometry geometry,
+        MappingLookup lookup,
+        CompressedClusters compressed,
+        WriteSide? write)
     {
         _file = file;
+        _dataFile = dataFile;
         _header = header;
         _geometry = geometry;
         _lookup = lookup;
@@ -50,10 +58,10 @@ public sealed class Qcow2Driver : FormatDriver
     public override int ClusterSize => _geometry.ClusterSize;
 
     /// <inheritdoc/>
-    public override int ZeroUnit => _geometry.SubclusterSize;
+    public override int ZeroUnit => _write?.RawData is null ? _geometry.SubclusterSize : 1;
 
     /// <inheritdoc/>
-    public override long AllocatedBytes => _file.AllocatedBytes;
+    public override long AllocatedBytes => _file.AllocatedBytes + (_dataFile?.AllocatedBytes ?? 0);
 
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
@@ -63,8 +71,8 @@ public sealed class Qcow2Driver : FormatDriver
 
     /// <summary>
     /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
-    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits, because this program does not keep
-    /// what they stand for.
+    /// driver owns the file and the data file of the options; on failure the caller still does. A writable open clears the autoclear bits whose
+    /// promise this program does not keep.
     /// </summary>
     /// <exception cref="ImageFormatException">Not a usable image; see <see cref="FeaturePolicy"/>.</exception>
     /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
@@ -72,14 +80,20 @@ public sealed class Qcow2Driver : FormatDriver
     {
         Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
         FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name);
+        if (header.HasDataFile != options.DataFile is not null)
+        {
+            throw new ImageFormatException(
+                $"Could not open '{file.Name}': {(header.HasDataFile ? "its data file is missing" : "a data file was given, but the image has none")}");
+        }
+
         Geometry geometry = new(header);
         L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
         MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
         GuestTables tables = new(file, geometry, l1, l2);
-        MappingLookup lookup = new(file, file, geometry, tables);
+        MappingLookup lookup = new(file, options.DataFile ?? file, geometry, tables);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
         WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, options);
-        return new Qcow2Driver(file, header, geometry, lookup, compressed, write);
+        return new Qcow2Driver(file, options.DataFile, header, geometry, lookup, compressed, write);
     }
 
     /// <inheritdoc/>
@@ -101,6 +115,11 @@ public sealed class Qcow2Driver : FormatDriver
     /// <inheritdoc/>
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
     {
+        if (Writable.RawData is { } raw)
+        {
+            return WriteZeroesAsync(raw, offset, length, flags);
+        }
+
         GuestCluster first = _geometry.GuestClusterOf(offset);
         if (_geometry.OffsetInCluster(offset) == 0 && (_geometry.OffsetInCluster(length) == 0 || offset + length == _virtualSize))
         {
@@ -114,8 +133,9 @@ public sealed class Qcow2Driver : FormatDriver
     }
 
     /// <inheritdoc/>
-    public override ValueTask DiscardAsync(long offset, long length) =>
-        Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+    public override ValueTask DiscardAsync(long offset, long length) => Writable.RawData is { } raw
+        ? raw.DiscardAsync(offset, length)
+        : Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
 
     /// <inheritdoc/>
     public override ValueTask FlushAsync() => _write is null ? ValueTask.CompletedTask : _write.Metadata.FlushAsync();
@@ -157,7 +177,14 @@ public sealed class Qcow2Driver : FormatDriver
         }
         finally
         {
-            await _file.DisposeAsync();
+            try
+            {
+                await (_dataFile?.DisposeAsync() ?? ValueTask.CompletedTask);
+            }
+            finally
+            {
+                await _file.DisposeAsync();
+            }
         }
     }
 
@@ -169,7 +196,13 @@ public sealed class Qcow2Driver : FormatDriver
     protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length) =>
         _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
-            : Writable.Preparation.PrepareAsync(offset, length);
+            : Writable.Preparation.PrepareAsync(offset, length, _virtualSize);
+
+    private static async ValueTask<bool> WriteZeroesAsync(RawDataFile raw, long offset, long length, ZeroFlags flags)
+    {
+        await raw.ZeroAsync(offset, length, flags);
+        return true;
+    }
 
     private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace)
     {
@@ -213,8 +246,15 @@ public sealed class Qcow2Driver : FormatDriver
     private sealed class WriteSide
     {
         private WriteSide(
-            ReclaimEpoch epoch, MetadataWriter metadata, WritePreparation preparation, WriteCommit commit, DropClusters drop, Qcow2Resize resize)
+            ReclaimEpoch epoch,
+            MetadataWriter metadata,
+            WritePreparation preparation,
+            WriteCommit commit,
+            DropClusters drop,
+            Qcow2Resize resize,
+            RawDataFile? rawData)
         {
+            RawData = rawData;
             Epoch = epoch;
             Metadata = metadata;
             Preparation = preparation;
@@ -235,6 +275,9 @@ public sealed class Qcow2Driver : FormatDriver
 
         internal Qcow2Resize Resize { get; }
 
+        // Null unless the data file is a raw image of the disk.
+        internal RawDataFile? RawData { get; }
+
         internal static async ValueTask<WriteSide> OpenAsync(
             StorageFile file,
             Qcow2Header header,
@@ -245,26 +288,30 @@ public sealed class Qcow2Driver : FormatDriver
             Qcow2OpenOptions options)
         {
             MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
-            WriteBackOrder order = new(file, blocks, tables.L2);
+            StorageFile? dataFile = options.DataFile;
+            RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(dataFile!, options.DiscardToHost) : null;
+            WriteBackOrder order = new(file, dataFile, blocks, tables.L2);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, location);
-            if (header.AutoclearFeatures != 0)
+            ulong kept = header.AutoclearFeatures & FeatureBits.AutoclearMaintained & (rawData is null ? ~FeatureBits.RawExternalData : ulong.MaxValue);
+            if (header.AutoclearFeatures != kept)
             {
-                await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, 0);
+                await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, kept);
             }
 
             ClusterAllocator allocator = new(file, geometry, refcounts, order);
             ReclaimEpoch epoch = new();
             FreedClusters freed = new(file, geometry, allocator, epoch, options.DiscardToHost);
-            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, compressed.Clear);
-            DropClusters drop = new(geometry, tables, lookup, metadata, header.Backing is not null);
+            MetadataWriter metadata = new(file, dataFile, geometry, tables, allocator, freed, epoch, order, compressed.Clear);
+            DropClusters drop = new(options.DiscardToHost ? dataFile : null, geometry, tables, lookup, metadata, header.Backing is not null);
             return new WriteSide(
                 epoch,
                 metadata,
-                new WritePreparation(file, geometry, tables, lookup, metadata),
+                new WritePreparation(dataFile ?? file, geometry, tables, lookup, metadata),
                 new WriteCommit(geometry, tables, metadata),
                 drop,
-                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop));
+                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop, rawData),
+                rawData);
         }
     }
 }

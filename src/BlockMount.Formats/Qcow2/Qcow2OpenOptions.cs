@@ -1,3 +1,5 @@
+using BlockMount.Storage;
+
 namespace BlockMount.Formats.Qcow2;
 
 /// <summary>Run-time options of one qcow2 image.</summary>
@@ -8,6 +10,12 @@ public sealed record Qcow2OpenOptions
 
     /// <summary>Memory for cached metadata in bytes. The caches never hold fewer than two slices each, so the bound is soft at the low end.</summary>
     public long CacheBytes { get; init; } = 32 << 20;
+
+    /// <summary>
+    /// The file that holds the guest's data, for images with an external data file and for no others; as writable as the image. The driver owns it
+    /// once the image is open.
+    /// </summary>
+    public StorageFile? DataFile { get; init; }
 
     /// <summary>Space of discarded and otherwise freed clusters is given back to the host file system.</summary>
     public bool DiscardToHost { get; init; } = true;

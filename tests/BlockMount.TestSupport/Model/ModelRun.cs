@@ -161,6 +161,11 @@ public sealed class ModelRun
 
         await CompareAsync(0, _model.Length);
         await _device.DisposeAsync();
+        if (_chain.Geometry.DataFile == DataFileKind.Raw && !_chain.Data!.ToArray().AsSpan().SequenceEqual(_model))
+        {
+            throw new ModelMismatchException("after a clean close the raw data file is another disk than the image");
+        }
+
         MemoryFile file = _chain.Top.Reopen(readOnly: true);
         CheckReport report = await ConsistencyCheck.RunAsync(file);
         if (!report.IsClean)

@@ -20,6 +20,7 @@ internal sealed class FailNthRun
 
     private readonly TestChain _chain;
     private readonly byte[] _preparedFile;
+    private readonly byte[]? _preparedData;
     private readonly byte[] _before;
     private readonly Func<Mutant>? _createMutant;
 
@@ -28,6 +29,7 @@ internal sealed class FailNthRun
         _createMutant = createMutant;
         _chain = chain;
         _preparedFile = preparedFile;
+        _preparedData = chain.Data?.ToArray();
         _before = before;
     }
 
@@ -66,11 +68,12 @@ internal sealed class FailNthRun
     private async Task<bool> FailOneAsync(GuestOperation operation, FaultPlan plan, bool fromOpen)
     {
         MemoryFile memory = new("top", readOnly: false, _preparedFile);
+        MemoryFile? data = _preparedData is null ? null : new("data", readOnly: false, _preparedData);
         FaultyFile faulty = new(memory, fromOpen ? plan : null);
         bool everythingSucceeded = true;
         try
         {
-            everythingSucceeded = await RunAsync(operation, faulty, plan, fromOpen);
+            everythingSucceeded = await RunAsync(operation, faulty, data?.Reopen(), plan, fromOpen);
         }
         catch (BlockMountException)
         {
@@ -78,13 +81,13 @@ internal sealed class FailNthRun
         }
 
         Assert(memory.IsDisposed, plan, "the file was not closed");
-        await JudgeAsync(memory, operation, plan, everythingSucceeded);
+        await JudgeAsync(memory, data, operation, plan, everythingSucceeded);
         return faulty.Faults > 0;
     }
 
-    private async Task<bool> RunAsync(GuestOperation operation, FaultyFile faulty, FaultPlan plan, bool fromOpen)
+    private async Task<bool> RunAsync(GuestOperation operation, FaultyFile faulty, StorageFile? data, FaultPlan plan, bool fromOpen)
     {
-        BlockDevice device = await _chain.OpenAsync(faulty, _createMutant?.Invoke());
+        BlockDevice device = await _chain.OpenAsync(faulty, _createMutant?.Invoke(), data);
         if (!fromOpen)
         {
             faulty.SetPlan(plan);
@@ -117,11 +120,11 @@ internal sealed class FailNthRun
         Assert(read.AsSpan().SequenceEqual(_before.AsSpan((int)operation.Offset, operation.Length)), plan, "the read succeeded with wrong bytes");
     }
 
-    private async Task JudgeAsync(MemoryFile memory, GuestOperation operation, FaultPlan plan, bool succeeded)
+    private async Task JudgeAsync(MemoryFile memory, MemoryFile? data, GuestOperation operation, FaultPlan plan, bool succeeded)
     {
         CheckReport report = await ConsistencyCheck.RunAsync(memory.Reopen(readOnly: true));
         Assert(report.Corruptions == 0, plan, report.ToString());
-        BlockDevice device = await _chain.OpenAsync(memory.Reopen());
+        BlockDevice device = await _chain.OpenAsync(memory.Reopen(), data: data?.Reopen());
         byte[] after = new byte[device.Size];
         await device.ReadAsync(0, after);
         await device.DisposeAsync();

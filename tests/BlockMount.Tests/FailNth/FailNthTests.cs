@@ -21,6 +21,9 @@ public sealed class FailNthTests(ITestOutputHelper output)
         new() { Size = Size, Version = 2, ClusterBits = 10, Backing = BackingKind.Qcow2, Depth = 2, BackingSize = Size / 2 },
         new() { Size = Size, ClusterBits = 12, Backing = BackingKind.Qcow2, Depth = 3, BackingSize = Size },
         new() { Size = Size, ClusterBits = 12, TinyCache = false, DiscardToHost = false },
+        new() { Size = Size, ClusterBits = 14, ExtendedL2 = true, Backing = BackingKind.Raw, Depth = 2, BackingSize = Size },
+        new() { Size = Size, DataFile = DataFileKind.Plain, Backing = BackingKind.Raw, Depth = 2, BackingSize = Size },
+        new() { Size = Size, ClusterBits = 14, ExtendedL2 = true, DataFile = DataFileKind.Raw },
     ];
 
     internal static readonly FaultPlan[] s_plans =

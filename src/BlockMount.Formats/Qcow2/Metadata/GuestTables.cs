@@ -81,7 +81,7 @@ public sealed class GuestTables
         {
             throw new BlockIOException(
                 Errno.EIO,
-                $"L2 table at {table:#x} in '{_file.Name}', which is not aligned to a cluster",
+                $"L2 table at 0x{table:x} in '{_file.Name}', which is not aligned to a cluster",
                 "The image is damaged: run 'qemu-img check' on it");
         }
 

@@ -185,7 +185,7 @@ public sealed class RefcountTable
         long blockOffset = (long)_entries[tableIndex];
         if (_geometry.OffsetInCluster(blockOffset) != 0)
         {
-            throw new BlockIOException(Errno.EIO, $"refcount block at {blockOffset:#x} in '{_file.Name}', which is not aligned to a cluster");
+            throw new BlockIOException(Errno.EIO, $"refcount block at 0x{blockOffset:x} in '{_file.Name}', which is not aligned to a cluster");
         }
 
         long inBlock = cluster.Index & ((1L << _geometry.RefcountBlockBits) - 1);

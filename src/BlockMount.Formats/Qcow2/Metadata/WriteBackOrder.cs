@@ -17,6 +17,7 @@ namespace BlockMount.Formats.Qcow2.Metadata;
 public sealed class WriteBackOrder
 {
     private readonly StorageFile _file;
+    private readonly StorageFile? _dataFile;
     private readonly MetadataCache _refcounts;
     private readonly MetadataCache _l2;
 
@@ -24,9 +25,11 @@ public sealed class WriteBackOrder
     private long _fileLengthWanted;
     private BlockIOException? _poison;
 
-    public WriteBackOrder(StorageFile file, MetadataCache refcounts, MetadataCache l2)
+    /// <param name="dataFile">The external data file; null if guest data lives in <paramref name="file"/>.</param>
+    public WriteBackOrder(StorageFile file, StorageFile? dataFile, MetadataCache refcounts, MetadataCache l2)
     {
         _file = file;
+        _dataFile = dataFile;
         _refcounts = refcounts;
         _l2 = l2;
     }
@@ -74,6 +77,12 @@ public sealed class WriteBackOrder
 
         if (_barrierNeeded)
         {
+            // I2: data before the entries that point there, also where it lives in another file.
+            if (_dataFile is not null)
+            {
+                await _dataFile.FlushAsync();
+            }
+
             await _file.FlushAsync();
             _barrierNeeded = false;
         }

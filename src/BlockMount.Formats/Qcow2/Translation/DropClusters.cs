@@ -1,6 +1,8 @@
+using BlockMount.Base;
 using BlockMount.Base.Async;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Translation;
 
@@ -10,14 +12,21 @@ namespace BlockMount.Formats.Qcow2.Translation;
 /// </summary>
 public sealed class DropClusters
 {
+    private readonly StorageFile? _punched;
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
     private readonly MappingLookup _lookup;
     private readonly MetadataWriter _writer;
     private readonly bool _hasBacking;
 
-    public DropClusters(Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer, bool hasBacking)
+    /// <param name="punched">
+    /// The data file, if space of clusters that are given up there goes back to the host; otherwise null. Clusters of the image itself go through the
+    /// quarantine.
+    /// </param>
+    public DropClusters(
+        StorageFile? punched, Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer, bool hasBacking)
     {
+        _punched = punched;
         _geometry = geometry;
         _tables = tables;
         _lookup = lookup;
@@ -85,7 +94,12 @@ public sealed class DropClusters
             RangeLock.Entry guestLock = await _writer.GuestClusters.LockAsync(first.Index, here);
             try
             {
-                await DropInSliceAsync(first, (int)here, mode);
+                List<HostRun>? givenUp = _punched is not null && mode is DropMode.Discard or DropMode.ZeroAndFree ? [] : null;
+                await DropInSliceAsync(first, (int)here, mode, givenUp);
+                foreach (HostRun run in givenUp ?? [])
+                {
+                    await PunchAsync(run);
+                }
             }
             finally
             {
@@ -96,7 +110,22 @@ public sealed class DropClusters
         }
     }
 
-    private async ValueTask DropInSliceAsync(GuestCluster first, int count, DropMode mode)
+    // Under the lock of the guest clusters: what is written there later is a new allocation and waits, so no hole hits it. What was written in place
+    // by older requests is given up anyway.
+    private async ValueTask PunchAsync(HostRun run)
+    {
+        try
+        {
+            await _punched!.PunchHoleAsync(_geometry.OffsetOf(run.Start), run.Count << _geometry.ClusterBits);
+        }
+        catch (BlockIOException)
+        {
+            // The space stays with the file: nothing of the guest's depends on it.
+        }
+    }
+
+    // The clusters of a data file that held data go to givenUp.
+    private async ValueTask DropInSliceAsync(GuestCluster first, int count, DropMode mode, List<HostRun>? givenUp)
     {
         using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
         await _writer.RelieveAsync();
@@ -106,7 +135,24 @@ public sealed class DropClusters
         for (int i = 0; i < count; i++)
         {
             L2Entry old = _tables.Read(slice, index + i);
-            Change(slice, index + i, first + i, old, Dropped(old, mode));
+            L2Entry changed = Dropped(old, mode);
+            Change(slice, index + i, first + i, old, changed);
+            if (givenUp is not null && changed != old && _geometry.L2.DataMask(old) != 0)
+            {
+                Add(givenUp, new HostCluster(first.Index + i));
+            }
+        }
+    }
+
+    private static void Add(List<HostRun> runs, HostCluster cluster)
+    {
+        if (runs.Count > 0 && runs[^1].End == cluster)
+        {
+            runs[^1] = new HostRun(runs[^1].Start, runs[^1].Count + 1);
+        }
+        else
+        {
+            runs.Add(new HostRun(cluster, 1));
         }
     }
 
@@ -137,7 +183,7 @@ public sealed class DropClusters
         }
 
         _tables.Write(slice, index, changed);
-        if (!_geometry.L2.HasHostCluster(changed))
+        if (!_geometry.HasDataFile && !_geometry.L2.HasHostCluster(changed))
         {
             _writer.Unlink(old);
         }

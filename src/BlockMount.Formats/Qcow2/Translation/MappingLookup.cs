@@ -74,7 +74,7 @@ public sealed class MappingLookup
         }
 
         L2Entry entry = _tables.Read(slice, index);
-        if (!entry.IsCopied || KindAt(entry, offset) != ClusterKind.Normal)
+        if (!IsInPlace(entry, offset))
         {
             return false;
         }
@@ -84,6 +84,10 @@ public sealed class MappingLookup
         plan = new WritePlan(_dataFile, start, covered, Allocation: null);
         return true;
     }
+
+    /// <summary>The subcluster at <paramref name="guestOffset"/> is data that may be overwritten. Nothing shares a data file's clusters.</summary>
+    public bool IsInPlace(L2Entry entry, long guestOffset) =>
+        KindAt(entry, guestOffset) == ClusterKind.Normal && (entry.IsCopied || _geometry.HasDataFile);
 
     /// <summary>What <paramref name="entry"/> says of the subcluster at <paramref name="guestOffset"/>.</summary>
     /// <exception cref="BlockIOException">EIO: the entry contradicts itself, or is of a kind that this image cannot have.</exception>
@@ -105,12 +109,12 @@ public sealed class MappingLookup
         bool possible = _geometry.HasDataFile
             ? hostOffset == guestOffset - _geometry.OffsetInCluster(guestOffset)
             : _geometry.OffsetInCluster(hostOffset) == 0 && hostOffset >= _geometry.ClusterSize;
-        return possible ? hostOffset : throw DamagedEntry(entry, guestOffset, $"names host offset {hostOffset:#x}, where no data can be");
+        return possible ? hostOffset : throw DamagedEntry(entry, guestOffset, $"names host offset 0x{hostOffset:x}, where no data can be");
     }
 
     private BlockIOException DamagedEntry(L2Entry entry, long guestOffset, string what) => new(
         Errno.EIO,
-        $"L2 entry for guest offset {guestOffset:#x} in '{_file.Name}' {what} (it is {entry.Raw:x16} {entry.Bitmap:x16})",
+        $"L2 entry for guest offset 0x{guestOffset:x} in '{_file.Name}' {what} (it is {entry.Raw:x16} {entry.Bitmap:x16})",
         "The image is damaged: run 'qemu-img check' on it");
 
     private Mapping Decode(MetadataSlice slice, int index, long offset, long length)
@@ -148,7 +152,7 @@ public sealed class MappingLookup
             entry = _tables.Read(slice, index);
             expected += _geometry.ClusterSize;
             if (format.KindAt(entry, 0) != kind
-                || (kind == ClusterKind.Normal && (entry.HostOffset != expected || (mustBeOwn && !entry.IsCopied))))
+                || (kind == ClusterKind.Normal && (entry.HostOffset != expected || (mustBeOwn && !entry.IsCopied && !_geometry.HasDataFile))))
             {
                 break;
             }
