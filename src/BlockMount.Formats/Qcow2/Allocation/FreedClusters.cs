@@ -1,4 +1,5 @@
 using BlockMount.Base;
+using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Allocation;
@@ -17,6 +18,7 @@ public sealed class FreedClusters
     private readonly Geometry _geometry;
     private readonly ClusterAllocator _allocator;
     private readonly ReclaimEpoch _epoch;
+    private readonly OverlapChecks _checks;
     private readonly bool _punchHoles;
 
     // The last time that a data cluster was hidden; long ago at first.
@@ -24,8 +26,10 @@ public sealed class FreedClusters
     private List<Freed> _unlinked = [];
     private readonly Queue<Freed> _durable = new();
 
-    public FreedClusters(StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, bool punchHoles)
+    public FreedClusters(
+        StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, OverlapChecks checks, bool punchHoles)
     {
+        _checks = checks;
         _file = file;
         _geometry = geometry;
         _allocator = allocator;
@@ -126,6 +130,7 @@ public sealed class FreedClusters
 
     private async ValueTask PunchCoreAsync(HostRun run)
     {
+        _checks.CheckData(run);
         try
         {
             await _file.PunchHoleAsync(_geometry.OffsetOf(run.Start), run.Count << _geometry.ClusterBits);

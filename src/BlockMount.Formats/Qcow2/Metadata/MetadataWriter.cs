@@ -26,6 +26,7 @@ public sealed class MetadataWriter
         ClusterAllocator allocator,
         FreedClusters freed,
         WriteBackOrder order,
+        OverlapChecks checks,
         Action compressedFreed)
     {
         _file = file;
@@ -35,7 +36,8 @@ public sealed class MetadataWriter
         _compressedFreed = compressedFreed;
         Allocator = allocator;
         Order = order;
-        L2Tables = new L2TableAllocation(file, geometry, tables, allocator, freed, order);
+        Checks = checks;
+        L2Tables = new L2TableAllocation(file, geometry, tables, allocator, freed, order, checks);
     }
 
     /// <summary>Held while metadata is changed or written back.</summary>
@@ -50,6 +52,9 @@ public sealed class MetadataWriter
     /// <summary>The order of write-back.</summary>
     public WriteBackOrder Order { get; }
 
+    /// <summary>Which clusters hold metadata, and what may be written where.</summary>
+    public OverlapChecks Checks { get; }
+
     /// <summary>Creation of L2 tables.</summary>
     public L2TableAllocation L2Tables { get; }
 
@@ -60,12 +65,12 @@ public sealed class MetadataWriter
         {
             case ClusterKind.Normal:
             case ClusterKind.ZeroAllocated:
-                _freed.Unlinked(new HostRun(_geometry.HostClusterOf(old.HostOffset), 1));
+                UnlinkData(new HostRun(_geometry.HostClusterOf(AlignedDataOffset(old)), 1));
                 break;
             case ClusterKind.Compressed:
                 (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
                 HostCluster first = _geometry.HostClusterOf(offset);
-                _freed.Unlinked(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1));
+                UnlinkData(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1));
                 _compressedFreed();
                 break;
             default:
@@ -136,6 +141,17 @@ public sealed class MetadataWriter
         await FlushAsync();
     }
 
+    // Freed as guest data, a table's cluster would be punched and handed out again.
+    private void UnlinkData(HostRun run)
+    {
+        Checks.CheckData(run);
+        _freed.Unlinked(run);
+    }
+
+    private long AlignedDataOffset(L2Entry entry) => _geometry.OffsetInCluster(entry.HostOffset) == 0
+        ? entry.HostOffset
+        : throw Checks.Health.Damaged("an L2 entry names a cluster that is not aligned", entry.HostOffset);
+
     private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync()
     {
         IReadOnlyList<FreedClusters.Freed> unlinked = _freed.TakeUnlinked();
@@ -166,6 +182,12 @@ public sealed class MetadataWriter
 
     private async ValueTask ReleaseReadyAsync()
     {
+        if (Checks.Health.IsCorrupt)
+        {
+            // Their refcounts may be wrong, too.
+            return;
+        }
+
         try
         {
             await _freed.ReleaseReadyAsync();

@@ -1,4 +1,3 @@
-using BlockMount.Base;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Storage;
@@ -14,12 +13,14 @@ public sealed class MappingLookup
     private readonly StorageFile _file;
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
+    private readonly OverlapChecks _checks;
 
-    public MappingLookup(StorageFile file, Geometry geometry, GuestTables tables)
+    public MappingLookup(StorageFile file, Geometry geometry, GuestTables tables, OverlapChecks checks)
     {
         _file = file;
         _geometry = geometry;
         _tables = tables;
+        _checks = checks;
     }
 
     /// <summary>Maps the range's first bytes if the slice is cached.</summary>
@@ -76,8 +77,14 @@ public sealed class MappingLookup
         }
 
         long start = CheckedDataOffset(entry.HostOffset, offset);
-        long covered = NormalRunLength(slice, index, offset, length, mustBeOwn: true);
-        plan = new WritePlan(_file, start + _geometry.OffsetInCluster(offset), covered, Allocation: null);
+        long fileOffset = start + _geometry.OffsetInCluster(offset);
+        long covered = _checks.DataLength(fileOffset, NormalRunLength(slice, index, offset, length, mustBeOwn: true));
+        if (covered <= 0)
+        {
+            _checks.CheckData(new HostRun(_geometry.HostClusterOf(start), 1), offset);
+        }
+
+        plan = new WritePlan(_file, fileOffset, covered, Allocation: null);
         return true;
     }
 
@@ -91,10 +98,7 @@ public sealed class MappingLookup
     {
         if (_geometry.OffsetInCluster(hostOffset) != 0 || hostOffset < _geometry.ClusterSize)
         {
-            throw new BlockIOException(
-                Errno.EIO,
-                $"L2 entry for guest offset {guestOffset:#x} in '{_file.Name}' names host offset {hostOffset:#x}, where no data can be",
-                "The image is damaged: run 'qemu-img check' on it");
+            throw _checks.Health.Damaged("an L2 entry names a place where no guest data can be", hostOffset, guestOffset);
         }
 
         return hostOffset;

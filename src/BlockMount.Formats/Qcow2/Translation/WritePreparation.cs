@@ -91,6 +91,7 @@ public sealed class WritePreparation
         {
             _lookup.CheckedDataOffset(entry.HostOffset, _geometry.OffsetOf(first));
             HostRun reused = new(_geometry.HostClusterOf(entry.HostOffset), ReusableRun(slice, index, wanted));
+            _writer.Checks.CheckData(reused, _geometry.OffsetOf(first));
             return new Qcow2Allocation(_geometry, first, reused, readsAsZero: false, isReuse: true, guestLock);
         }
 
