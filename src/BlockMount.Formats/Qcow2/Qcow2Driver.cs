@@ -19,14 +19,22 @@ public sealed class Qcow2Driver : FormatDriver
     private readonly Geometry _geometry;
     private readonly MappingLookup _lookup;
     private readonly CompressedClusters _compressed;
+    private readonly ImageHealth _health;
     private readonly WriteSide? _write;
 
     // Changed only by ResizeAsync, under exclusive use.
     private long _virtualSize;
 
     private Qcow2Driver(
-        StorageFile file, Qcow2Header header, Geometry geometry, MappingLookup lookup, CompressedClusters compressed, WriteSide? write)
+        StorageFile file,
+        Qcow2Header header,
+        Geometry geometry,
+        MappingLookup lookup,
+        CompressedClusters compressed,
+        ImageHealth health,
+        WriteSide? write)
     {
+        _health = health;
         _file = file;
         _header = header;
         _geometry = geometry;
@@ -61,6 +69,9 @@ public sealed class Qcow2Driver : FormatDriver
     /// <summary>The header as it was when the image was opened.</summary>
     public Qcow2Header Header => _header;
 
+    /// <summary>What was found damaged while the image was open; null as long as nothing was.</summary>
+    public CorruptionReport? Corruption => _health.First;
+
     /// <summary>
     /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
     /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits, because this program does not keep
@@ -73,13 +84,17 @@ public sealed class Qcow2Driver : FormatDriver
         Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
         FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name);
         Geometry geometry = new(header);
+        bool hasFeatureBits = !options.ReadOnly && header.Version >= 3;
+        IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
+        ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
+        OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
         L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
         MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
-        GuestTables tables = new(file, geometry, l1, l2);
-        MappingLookup lookup = new(file, file, geometry, tables);
+        GuestTables tables = new(health, geometry, l1, l2);
+        MappingLookup lookup = new(file, file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, options);
-        return new Qcow2Driver(file, header, geometry, lookup, compressed, write);
+        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, options);
+        return new Qcow2Driver(file, header, geometry, lookup, compressed, health, write);
     }
 
     /// <inheritdoc/>
@@ -96,7 +111,9 @@ public sealed class Qcow2Driver : FormatDriver
     public override ValueTask CommitWriteAsync(PendingAllocation allocation) => Writable.Commit.CommitAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
-    public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Writable.Commit.AbandonAsync((Qcow2Allocation)allocation);
+    public override ValueTask AbandonWriteAsync(PendingAllocation allocation) =>
+        // Also of an image that was found damaged meanwhile: others may be waiting for the guest clusters.
+        _write!.Commit.AbandonAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
@@ -157,6 +174,7 @@ public sealed class Qcow2Driver : FormatDriver
         }
         finally
         {
+            await _health.Recorded;
             await _file.DisposeAsync();
         }
     }
@@ -166,10 +184,13 @@ public sealed class Qcow2Driver : FormatDriver
         _lookup.TryMap(offset, length, out Mapping mapping) ? new ValueTask<Mapping>(mapping) : MapSlowAsync(offset, length);
 
     /// <inheritdoc/>
-    protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length) =>
-        _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
+    protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length)
+    {
+        _health.ThrowIfCorrupt("write");
+        return _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
             : Writable.Preparation.PrepareAsync(offset, length);
+    }
 
     private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace)
     {
@@ -192,7 +213,14 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
-    private WriteSide Writable => _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+    private WriteSide Writable
+    {
+        get
+        {
+            _health.ThrowIfCorrupt("change");
+            return _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+        }
+    }
 
     private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
     {
@@ -242,21 +270,23 @@ public sealed class Qcow2Driver : FormatDriver
             GuestTables tables,
             MappingLookup lookup,
             CompressedClusters compressed,
+            OverlapChecks checks,
             Qcow2OpenOptions options)
         {
             MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
-            WriteBackOrder order = new(file, blocks, tables.L2);
+            WriteBackOrder order = new(file, blocks, tables.L2, checks);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
-            RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, location);
+            RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
+            await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
             if (header.AutoclearFeatures != 0)
             {
                 await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, 0);
             }
 
-            ClusterAllocator allocator = new(file, geometry, refcounts, order);
+            ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
             ReclaimEpoch epoch = new();
-            FreedClusters freed = new(file, geometry, allocator, epoch, options.DiscardToHost);
-            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, compressed.Clear);
+            FreedClusters freed = new(file, geometry, allocator, epoch, checks, options.DiscardToHost);
+            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
             DropClusters drop = new(geometry, tables, lookup, metadata, header.Backing is not null);
             return new WriteSide(
                 epoch,
