@@ -93,6 +93,18 @@ public sealed class Qcow2Driver : FormatDriver
     public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Writable.Commit.AbandonAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
+    public override ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster)
+    {
+        if (_header.CryptMethod != 0 || _header.HasIncompatible(FeatureBits.ExternalDataFile))
+        {
+            string reason = _header.CryptMethod != 0 ? "is encrypted" : "has an external data file";
+            throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to '{_file.Name}', which {reason}");
+        }
+
+        return Writable.Compressed.WriteAsync(_geometry.GuestClusterOf(offset), cluster);
+    }
+
+    /// <inheritdoc/>
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags) =>
         Writable.Drop.ZeroAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length), flags);
 
@@ -196,12 +208,19 @@ public sealed class Qcow2Driver : FormatDriver
     private sealed class WriteSide
     {
         private WriteSide(
-            ReclaimEpoch epoch, MetadataWriter metadata, WritePreparation preparation, WriteCommit commit, DropClusters drop, Qcow2Resize resize)
+            ReclaimEpoch epoch,
+            MetadataWriter metadata,
+            WritePreparation preparation,
+            WriteCommit commit,
+            CompressedWrite compressed,
+            DropClusters drop,
+            Qcow2Resize resize)
         {
             Epoch = epoch;
             Metadata = metadata;
             Preparation = preparation;
             Commit = commit;
+            Compressed = compressed;
             Drop = drop;
             Resize = resize;
         }
@@ -213,6 +232,8 @@ public sealed class Qcow2Driver : FormatDriver
         internal WritePreparation Preparation { get; }
 
         internal WriteCommit Commit { get; }
+
+        internal CompressedWrite Compressed { get; }
 
         internal DropClusters Drop { get; }
 
@@ -237,6 +258,7 @@ public sealed class Qcow2Driver : FormatDriver
             }
 
             ClusterAllocator allocator = new(file, geometry, refcounts, order);
+            StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
             FreedClusters freed = new(file, geometry, allocator, epoch, options.DiscardToHost);
             MetadataWriter metadata = new(file, geometry, tables, allocator, freed, order, compressed.Clear);
@@ -246,6 +268,7 @@ public sealed class Qcow2Driver : FormatDriver
                 metadata,
                 new WritePreparation(file, geometry, tables, lookup, metadata),
                 new WriteCommit(geometry, tables, metadata),
+                new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
                 new Qcow2Resize(file, geometry, tables, lookup, metadata, drop));
         }

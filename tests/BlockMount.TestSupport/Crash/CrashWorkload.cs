@@ -58,7 +58,7 @@ public sealed class CrashWorkload
     public async ValueTask RunAsync(GuestOperation operation)
     {
         operation = operation.ClippedTo(_device.Size);
-        if (operation.Length == 0 && operation.Kind < GuestOperationKind.Flush)
+        if (operation.Length == 0 && operation.HasRange)
         {
             return;
         }
@@ -73,6 +73,12 @@ public sealed class CrashWorkload
                 ReferenceImage.Change write = Reference.BeginWrite(operation.Offset, data);
                 await _device.WriteAsync(operation.Offset, data);
                 Reference.End(write);
+                break;
+            case GuestOperationKind.WriteCompressed:
+                byte[] content = operation.Data();
+                ReferenceImage.Change compressed = Reference.BeginWrite(operation.Offset, content);
+                await _device.WriteCompressedAsync(operation, content);
+                Reference.End(compressed);
                 break;
             case GuestOperationKind.Zero:
             case GuestOperationKind.ZeroMayUnmap:

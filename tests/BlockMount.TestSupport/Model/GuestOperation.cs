@@ -1,4 +1,5 @@
 using BlockMount.Base;
+using BlockMount.Block.Devices;
 
 namespace BlockMount.TestSupport.Model;
 
@@ -15,6 +16,9 @@ public enum GuestOperationKind
 
     /// <summary>Close the image cleanly and open it again.</summary>
     Reopen,
+
+    /// <summary>Write whole clusters compressed; data that compresses badly or not at all among them.</summary>
+    WriteCompressed,
 }
 
 /// <summary>One operation of a workload.</summary>
@@ -23,6 +27,9 @@ public enum GuestOperationKind
 /// <param name="Stamp">Decides the bytes of a write.</param>
 public readonly record struct GuestOperation(GuestOperationKind Kind, long Offset, int Length, int Stamp)
 {
+    /// <summary>The operation is about a range of the disk.</summary>
+    public bool HasRange => Kind is < GuestOperationKind.Flush or GuestOperationKind.WriteCompressed;
+
     /// <summary>This operation cut off at the end of a disk of <paramref name="size"/> bytes; its length may become 0.</summary>
     public GuestOperation ClippedTo(long size) => Kind == GuestOperationKind.Resize
         ? this
@@ -34,8 +41,29 @@ public readonly record struct GuestOperation(GuestOperationKind Kind, long Offse
         byte[] data = new byte[Length];
         Random random = new(Stamp);
         random.NextBytes(data);
+        if (Kind == GuestOperationKind.WriteCompressed)
+        {
+            Thin(data, random);
+        }
+
         return data;
     }
+
+    // Few different bytes compress well. One in eight blocks of a cluster's size or less stays as it is and does not.
+    private static void Thin(Span<byte> data, Random random)
+    {
+        for (int start = 0; start < data.Length; start += BlockSize)
+        {
+            Span<byte> block = data.Slice(start, Math.Min(BlockSize, data.Length - start));
+            int mask = random.Next(8) switch { 0 => 0xff, < 4 => 0x01, < 6 => 0x07, _ => 0x1f };
+            foreach (ref byte b in block)
+            {
+                b = (byte)(mask == 0xff ? b : 0x60 + (b & mask));
+            }
+        }
+    }
+
+    private const int BlockSize = 512;
 }
 
 /// <summary>Makes up workloads for a disk. Deterministic.</summary>
@@ -80,6 +108,11 @@ public sealed class WorkloadGenerator
             case GuestOperationKind.Resize:
                 Size = Alignment.Up(_random.NextInt64(1, _sizeMax), 512);
                 return new GuestOperation(kind, Size, 0, 0);
+            case GuestOperationKind.WriteCompressed:
+                (long first, int bytes) = NextRange();
+                first = Alignment.Down(first, _clusterSize);
+                long end = Math.Min(Size, Alignment.Up(first + bytes, _clusterSize));
+                return new GuestOperation(kind, first, (int)(end - first), _stamp++);
             default:
                 (long offset, int length) = NextRange();
                 return new GuestOperation(kind, offset, length, _stamp++);
@@ -114,5 +147,20 @@ public sealed class WorkloadGenerator
         offset = Math.Min(Alignment.Down(offset, unit), Alignment.Down(Size - 1, _granularity));
         length = _random.Next(3) == 0 ? Alignment.Up(offset + length, _clusterSize) - offset : Alignment.Up(length, _granularity);
         return (offset, (int)Math.Min(length, Size - offset));
+    }
+}
+
+/// <summary>How operations reach a device.</summary>
+public static class GuestOperationExtensions
+{
+    /// <summary>
+    /// Runs a WriteCompressed. Where another size of the disk (a workload that was shortened) has left no whole clusters of it, it is a normal write.
+    /// </summary>
+    public static ValueTask WriteCompressedAsync(this BlockDevice device, GuestOperation operation, byte[] data)
+    {
+        long end = operation.Offset + data.Length;
+        bool whole = Alignment.IsAligned(operation.Offset, device.Root.ClusterSize)
+            && (end == device.Size || Alignment.IsAligned(end, device.Root.ClusterSize));
+        return whole ? device.WriteCompressedAsync(operation.Offset, data) : device.WriteAsync(operation.Offset, data);
     }
 }

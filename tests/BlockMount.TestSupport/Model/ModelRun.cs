@@ -78,12 +78,12 @@ public sealed class ModelRun
 
     private async ValueTask StepAsync(GuestOperation operation)
     {
-        if (operation.Length == 0 && operation.Kind < GuestOperationKind.Flush)
+        if (operation.Length == 0 && operation.HasRange)
         {
             return;
         }
 
-        Memory<byte> range = operation.Kind < GuestOperationKind.Flush ? _model.AsMemory((int)operation.Offset, operation.Length) : default;
+        Memory<byte> range = operation.HasRange ? _model.AsMemory((int)operation.Offset, operation.Length) : default;
         switch (operation.Kind)
         {
             case GuestOperationKind.Read:
@@ -93,6 +93,11 @@ public sealed class ModelRun
                 byte[] data = operation.Data();
                 await _device.WriteAsync(operation.Offset, data);
                 data.CopyTo(range);
+                break;
+            case GuestOperationKind.WriteCompressed:
+                byte[] content = operation.Data();
+                await _device.WriteCompressedAsync(operation, content);
+                content.CopyTo(range);
                 break;
             case GuestOperationKind.Zero:
             case GuestOperationKind.ZeroMayUnmap:

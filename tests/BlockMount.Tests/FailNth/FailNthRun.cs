@@ -146,6 +146,7 @@ internal sealed class FailNthRun
         switch (operation.Kind)
         {
             case GuestOperationKind.Write:
+            case GuestOperationKind.WriteCompressed:
                 operation.Data().CopyTo(content, operation.Offset);
                 break;
             case GuestOperationKind.Zero:
@@ -172,6 +173,9 @@ internal sealed class FailNthRun
                 break;
             case GuestOperationKind.Write:
                 await device.WriteAsync(operation.Offset, operation.Data());
+                break;
+            case GuestOperationKind.WriteCompressed:
+                await device.WriteCompressedAsync(operation, operation.Data());
                 break;
             case GuestOperationKind.Zero:
                 await device.ZeroAsync(operation.Offset, operation.Length, ZeroFlags.None);

@@ -15,8 +15,8 @@ internal static class ModelWorkload
 
     private const int OperationsPerRun = 2000;
 
-    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
-    private static readonly int[] s_weights = [250, 350, 80, 80, 100, 60, 12, 8];
+    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen, WriteCompressed.
+    private static readonly int[] s_weights = [250, 280, 80, 80, 100, 60, 12, 8, 70];
 
     internal static (ImageGeometry Geometry, List<GuestOperation> Workload) Make(int seed)
     {

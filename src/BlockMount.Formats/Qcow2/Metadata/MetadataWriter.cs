@@ -64,8 +64,7 @@ public sealed class MetadataWriter
                 break;
             case ClusterKind.Compressed:
                 (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
-                HostCluster first = _geometry.HostClusterOf(offset);
-                _freed.Unlinked(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1));
+                _freed.Unlinked(_geometry.HostClustersOf(offset, length));
                 _compressedFreed();
                 break;
             default:
