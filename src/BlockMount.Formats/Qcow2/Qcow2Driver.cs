@@ -116,6 +116,18 @@ public sealed class Qcow2Driver : FormatDriver
         _write!.Commit.AbandonAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
+    public override ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster)
+    {
+        if (_header.CryptMethod != 0 || _header.HasIncompatible(FeatureBits.ExternalDataFile))
+        {
+            string reason = _header.CryptMethod != 0 ? "is encrypted" : "has an external data file";
+            throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to '{_file.Name}', which {reason}");
+        }
+
+        return Writable.Compressed.WriteAsync(_geometry.GuestClusterOf(offset), cluster);
+    }
+
+    /// <inheritdoc/>
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
     {
         GuestCluster first = _geometry.GuestClusterOf(offset);
@@ -241,12 +253,19 @@ public sealed class Qcow2Driver : FormatDriver
     private sealed class WriteSide
     {
         private WriteSide(
-            ReclaimEpoch epoch, MetadataWriter metadata, WritePreparation preparation, WriteCommit commit, DropClusters drop, Qcow2Resize resize)
+            ReclaimEpoch epoch,
+            MetadataWriter metadata,
+            WritePreparation preparation,
+            WriteCommit commit,
+            CompressedWrite compressed,
+            DropClusters drop,
+            Qcow2Resize resize)
         {
             Epoch = epoch;
             Metadata = metadata;
             Preparation = preparation;
             Commit = commit;
+            Compressed = compressed;
             Drop = drop;
             Resize = resize;
         }
@@ -258,6 +277,8 @@ public sealed class Qcow2Driver : FormatDriver
         internal WritePreparation Preparation { get; }
 
         internal WriteCommit Commit { get; }
+
+        internal CompressedWrite Compressed { get; }
 
         internal DropClusters Drop { get; }
 
@@ -284,6 +305,7 @@ public sealed class Qcow2Driver : FormatDriver
             }
 
             ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
+            StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
             FreedClusters freed = new(file, geometry, allocator, epoch, checks, options.DiscardToHost);
             MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
@@ -293,6 +315,7 @@ public sealed class Qcow2Driver : FormatDriver
                 metadata,
                 new WritePreparation(file, geometry, tables, lookup, metadata),
                 new WriteCommit(geometry, tables, metadata),
+                new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
                 new Qcow2Resize(file, geometry, tables, lookup, metadata, drop));
         }

@@ -68,6 +68,7 @@ public sealed class CrashWorkload
                 await ReadAsync(operation);
                 break;
             case GuestOperationKind.Write:
+            case GuestOperationKind.WriteCompressed:
                 await ChangeAsync(Reference.BeginWrite(operation.Offset, operation.Data()), operation);
                 break;
             case GuestOperationKind.Zero:

@@ -71,8 +71,7 @@ public sealed class MetadataWriter
         if (old.IsCompressed)
         {
             (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
-            HostCluster first = _geometry.HostClusterOf(offset);
-            UnlinkData(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1));
+            UnlinkData(_geometry.HostClustersOf(offset, length));
             _compressedFreed();
         }
         else if (_geometry.L2.HasHostCluster(old) && !_geometry.HasDataFile)
