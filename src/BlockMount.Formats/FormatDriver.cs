@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using BlockMount.Base;
 
 namespace BlockMount.Formats;
 
@@ -88,6 +89,16 @@ public abstract class FormatDriver : IAsyncDisposable
 
     /// <summary>Gives clusters back that were never linked. Does not fail: at worst the clusters leak.</summary>
     public abstract ValueTask AbandonWriteAsync(PendingAllocation allocation);
+
+    /// <summary>
+    /// Stores one whole guest cluster compressed, whatever it was before. <paramref name="cluster"/> has <see cref="ClusterSize"/> bytes, or
+    /// reaches the end of the disk; <paramref name="offset"/> is a multiple of <see cref="ClusterSize"/>. Unlike other guest data it is
+    /// written by the driver, because it has no flat place in the file. Compresses on the caller's thread.
+    /// </summary>
+    /// <returns>False if compression saves nothing: nothing was written, and the node writes the cluster as it is.</returns>
+    /// <exception cref="BlockIOException">EOPNOTSUPP: the image cannot hold compressed clusters.</exception>
+    public virtual ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster) =>
+        throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to a {FormatName} image");
 
     /// <summary>
     /// Makes a range read as zeros by metadata alone. It starts on a boundary of <see cref="ZeroUnit"/> and ends on one or at the end of the image.

@@ -121,6 +121,35 @@ public sealed class FormatNode : Node
     }
 
     /// <inheritdoc/>
+    public override async ValueTask WriteCompressedAsync(long offset, ReadOnlyMemory<byte> buffer)
+    {
+        long end = offset + buffer.Length;
+        if (!Alignment.IsAligned(offset, ClusterSize) || (end != Size && !Alignment.IsAligned(end, ClusterSize)))
+        {
+            throw new BlockIOException(
+                Errno.EINVAL, $"compressed write of {buffer.Length} bytes at {offset} to '{FileName}', which are not whole clusters of {ClusterSize} bytes");
+        }
+
+        while (!buffer.IsEmpty)
+        {
+            ReadOnlyMemory<byte> cluster = buffer[..Math.Min(ClusterSize, buffer.Length)];
+            bool stored;
+            using (MapLease lease = _driver.EnterLease())
+            {
+                stored = await _driver.WriteCompressedAsync(offset, cluster);
+            }
+
+            if (!stored)
+            {
+                await WriteAsync(offset, cluster);
+            }
+
+            offset += cluster.Length;
+            buffer = buffer[cluster.Length..];
+        }
+    }
+
+    /// <inheritdoc/>
     public override async ValueTask ZeroAsync(long offset, long length, ZeroFlags flags)
     {
         WholeClusters units = WholeClusters.Of(offset, length, _driver.ZeroUnit, Size);

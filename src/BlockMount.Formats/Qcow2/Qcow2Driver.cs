@@ -20,6 +20,7 @@ public sealed class Qcow2Driver : FormatDriver
     private readonly Geometry _geometry;
     private readonly MappingLookup _lookup;
     private readonly CompressedClusters _compressed;
+    private readonly ImageHealth _health;
     private readonly WriteSide? _write;
 
     // Changed only by ResizeAsync, under exclusive use.
@@ -32,8 +33,10 @@ public sealed class Qcow2Driver : FormatDriver
         Geometry geometry,
         MappingLookup lookup,
         CompressedClusters compressed,
+        ImageHealth health,
         WriteSide? write)
     {
+        _health = health;
         _file = file;
         _dataFile = dataFile;
         _header = header;
@@ -69,6 +72,9 @@ public sealed class Qcow2Driver : FormatDriver
     /// <summary>The header as it was when the image was opened.</summary>
     public Qcow2Header Header => _header;
 
+    /// <summary>What was found damaged while the image was open; null as long as nothing was.</summary>
+    public CorruptionReport? Corruption => _health.First;
+
     /// <summary>
     /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
     /// driver owns the file and the data file of the options; on failure the caller still does. A writable open clears the autoclear bits whose
@@ -87,13 +93,17 @@ public sealed class Qcow2Driver : FormatDriver
         }
 
         Geometry geometry = new(header);
+        bool hasFeatureBits = !options.ReadOnly && header.Version >= 3;
+        IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
+        ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
+        OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
         L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
         MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
-        GuestTables tables = new(file, geometry, l1, l2);
-        MappingLookup lookup = new(file, options.DataFile ?? file, geometry, tables);
+        GuestTables tables = new(health, geometry, l1, l2);
+        MappingLookup lookup = new(file, options.DataFile ?? file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, options);
-        return new Qcow2Driver(file, options.DataFile, header, geometry, lookup, compressed, write);
+        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, options);
+        return new Qcow2Driver(file, options.DataFile, header, geometry, lookup, compressed, health, write);
     }
 
     /// <inheritdoc/>
@@ -110,7 +120,21 @@ public sealed class Qcow2Driver : FormatDriver
     public override ValueTask CommitWriteAsync(PendingAllocation allocation) => Writable.Commit.CommitAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
-    public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Writable.Commit.AbandonAsync((Qcow2Allocation)allocation);
+    public override ValueTask AbandonWriteAsync(PendingAllocation allocation) =>
+        // Also of an image that was found damaged meanwhile: others may be waiting for the guest clusters.
+        _write!.Commit.AbandonAsync((Qcow2Allocation)allocation);
+
+    /// <inheritdoc/>
+    public override ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster)
+    {
+        if (_header.CryptMethod != 0 || _header.HasIncompatible(FeatureBits.ExternalDataFile))
+        {
+            string reason = _header.CryptMethod != 0 ? "is encrypted" : "has an external data file";
+            throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to '{_file.Name}', which {reason}");
+        }
+
+        return Writable.Compressed.WriteAsync(_geometry.GuestClusterOf(offset), cluster);
+    }
 
     /// <inheritdoc/>
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
@@ -177,6 +201,7 @@ public sealed class Qcow2Driver : FormatDriver
         }
         finally
         {
+            await _health.Recorded;
             try
             {
                 await (_dataFile?.DisposeAsync() ?? ValueTask.CompletedTask);
@@ -193,10 +218,13 @@ public sealed class Qcow2Driver : FormatDriver
         _lookup.TryMap(offset, length, out Mapping mapping) ? new ValueTask<Mapping>(mapping) : MapSlowAsync(offset, length);
 
     /// <inheritdoc/>
-    protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length) =>
-        _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
+    protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length)
+    {
+        _health.ThrowIfCorrupt("write");
+        return _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
             : Writable.Preparation.PrepareAsync(offset, length, _virtualSize);
+    }
 
     private static async ValueTask<bool> WriteZeroesAsync(RawDataFile raw, long offset, long length, ZeroFlags flags)
     {
@@ -225,7 +253,14 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
-    private WriteSide Writable => _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+    private WriteSide Writable
+    {
+        get
+        {
+            _health.ThrowIfCorrupt("change");
+            return _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+        }
+    }
 
     private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
     {
@@ -250,6 +285,7 @@ public sealed class Qcow2Driver : FormatDriver
             MetadataWriter metadata,
             WritePreparation preparation,
             WriteCommit commit,
+            CompressedWrite compressed,
             DropClusters drop,
             Qcow2Resize resize,
             RawDataFile? rawData)
@@ -259,6 +295,7 @@ public sealed class Qcow2Driver : FormatDriver
             Metadata = metadata;
             Preparation = preparation;
             Commit = commit;
+            Compressed = compressed;
             Drop = drop;
             Resize = resize;
         }
@@ -270,6 +307,8 @@ public sealed class Qcow2Driver : FormatDriver
         internal WritePreparation Preparation { get; }
 
         internal WriteCommit Commit { get; }
+
+        internal CompressedWrite Compressed { get; }
 
         internal DropClusters Drop { get; }
 
@@ -285,30 +324,34 @@ public sealed class Qcow2Driver : FormatDriver
             GuestTables tables,
             MappingLookup lookup,
             CompressedClusters compressed,
+            OverlapChecks checks,
             Qcow2OpenOptions options)
         {
             MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
             StorageFile? dataFile = options.DataFile;
             RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(dataFile!, options.DiscardToHost) : null;
-            WriteBackOrder order = new(file, dataFile, blocks, tables.L2);
+            WriteBackOrder order = new(file, dataFile, blocks, tables.L2, checks);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
-            RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, location);
+            RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
+            await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
             ulong kept = header.AutoclearFeatures & FeatureBits.AutoclearMaintained & (rawData is null ? ~FeatureBits.RawExternalData : ulong.MaxValue);
             if (header.AutoclearFeatures != kept)
             {
                 await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, kept);
             }
 
-            ClusterAllocator allocator = new(file, geometry, refcounts, order);
+            ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
+            StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
-            FreedClusters freed = new(file, geometry, allocator, epoch, options.DiscardToHost);
-            MetadataWriter metadata = new(file, dataFile, geometry, tables, allocator, freed, epoch, order, compressed.Clear);
+            FreedClusters freed = new(file, geometry, allocator, epoch, checks, options.DiscardToHost);
+            MetadataWriter metadata = new(file, dataFile, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
             DropClusters drop = new(options.DiscardToHost ? dataFile : null, geometry, tables, lookup, metadata, header.Backing is not null);
             return new WriteSide(
                 epoch,
                 metadata,
                 new WritePreparation(dataFile ?? file, geometry, tables, lookup, metadata),
                 new WriteCommit(geometry, tables, metadata),
+                new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
                 new Qcow2Resize(file, geometry, tables, lookup, metadata, drop, rawData),
                 rawData);

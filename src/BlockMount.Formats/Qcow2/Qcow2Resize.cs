@@ -134,6 +134,7 @@ internal sealed class Qcow2Resize
         L1Table old = _tables.L1;
         HostRun run = await _writer.Allocator.AllocateContiguousAsync(_geometry.ClustersFor((long)count * sizeof(ulong)));
         L1Table moved;
+        _writer.Checks.Add(run, MetadataKinds.ActiveL1);
         try
         {
             moved = await old.CopyToAsync(_geometry.OffsetOf(run.Start), count, _geometry.ClusterSize);
@@ -143,12 +144,15 @@ internal sealed class Qcow2Resize
         }
         catch
         {
+            _writer.Checks.Remove(run, MetadataKinds.ActiveL1);
             await _writer.Allocator.ReleaseAsync(run);
             throw;
         }
 
         await HeaderUpdate.WriteL1TableAsync(_file, _writer.Order, _geometry.OffsetOf(run.Start), count);
         _tables.Replace(moved);
-        _writer.Unlink(new HostRun(_geometry.HostClusterOf(old.HostOffset), _geometry.ClustersFor((long)old.Count * sizeof(ulong))));
+        HostRun oldRun = new(_geometry.HostClusterOf(old.HostOffset), _geometry.ClustersFor((long)old.Count * sizeof(ulong)));
+        _writer.Checks.Remove(oldRun, MetadataKinds.ActiveL1);
+        _writer.Unlink(oldRun);
     }
 }

@@ -73,7 +73,11 @@ public sealed class TestChain
     /// <summary>Opens the chain for writing with <paramref name="top"/> as the top's file, which the device owns; if this fails it is closed, too.</summary>
     /// <param name="mutant">A mistake for the top image; null for none.</param>
     /// <param name="data">The top's data file, which the device owns too; null for <see cref="Data"/>.</param>
-    public async ValueTask<BlockDevice> OpenAsync(StorageFile top, Mutant? mutant = null, StorageFile? data = null)
+    public async ValueTask<BlockDevice> OpenAsync(StorageFile top, Mutant? mutant = null, StorageFile? data = null) =>
+        (await OpenDiskAsync(top, mutant, data)).Device;
+
+    /// <summary>The same, with the driver of the top image at hand.</summary>
+    public async ValueTask<TestDisk> OpenDiskAsync(StorageFile top, Mutant? mutant = null, StorageFile? data = null)
     {
         top = mutant?.Wrap(top) ?? top;
         data ??= Data?.Reopen();
@@ -81,7 +85,9 @@ public sealed class TestChain
         try
         {
             below = await OpenBackingAsync();
-            return new BlockDevice("test", await OpenLayerAsync(top, readOnly: false, below, mutant, data), readOnly: false);
+            FormatDriver driver = await OpenDriverAsync(top, readOnly: false, data);
+            driver = mutant?.Wrap(driver) ?? driver;
+            return new TestDisk(new BlockDevice("test", new FormatNode(top.Name, top.Name, driver, below), readOnly: false), driver, canCompress: data is null);
         }
         catch
         {
@@ -169,13 +175,13 @@ public sealed class TestChain
             MemoryFile handle = file.Reopen(readOnly: true);
             below = format == BackingKind.Raw
                 ? new FormatNode(file.Name, file.Name, new RawDriver(handle), below)
-                : await OpenLayerAsync(handle, readOnly: true, below);
+                : new FormatNode(file.Name, file.Name, await OpenDriverAsync(handle, readOnly: true), below);
         }
 
         return below;
     }
 
-    private async ValueTask<FormatNode> OpenLayerAsync(StorageFile file, bool readOnly, Node? below, Mutant? mutant = null, StorageFile? data = null)
+    private async ValueTask<FormatDriver> OpenDriverAsync(StorageFile file, bool readOnly, StorageFile? data = null)
     {
         Qcow2OpenOptions options = new()
         {
@@ -184,7 +190,6 @@ public sealed class TestChain
             DiscardToHost = Geometry.DiscardToHost,
             DataFile = data,
         };
-        FormatDriver driver = await Qcow2Driver.OpenAsync(file, options);
-        return new FormatNode(file.Name, file.Name, mutant?.Wrap(driver) ?? driver, below);
+        return await Qcow2Driver.OpenAsync(file, options);
     }
 }

@@ -32,6 +32,8 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
 
     public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Inner.AbandonWriteAsync(allocation);
 
+    public override ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster) => Inner.WriteCompressedAsync(offset, cluster);
+
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags) => Inner.ZeroAsync(offset, length, flags);
 
     public override ValueTask DiscardAsync(long offset, long length) => Inner.DiscardAsync(offset, length);

@@ -82,7 +82,7 @@ public sealed class Qcow2HeaderTests
         Qcow2Header header = HeaderSamples.Header with { IncompatibleFeatures = bits };
         FeaturePolicy.CheckOpen(header, readOnly: true, "x.qcow2");
         var e = Assert.Throws<ImageFormatException>(() => FeaturePolicy.CheckOpen(header, readOnly: false, "x.qcow2"));
-        Assert.Contains("qemu-img check -r all", e.Hint, StringComparison.Ordinal);
+        Assert.Contains("blockmount check -r all", e.Hint, StringComparison.Ordinal);
     }
 
     [Theory]

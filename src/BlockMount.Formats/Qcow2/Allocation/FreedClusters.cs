@@ -1,4 +1,5 @@
 using BlockMount.Base;
+using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Allocation;
@@ -17,13 +18,16 @@ public sealed class FreedClusters
     private readonly Geometry _geometry;
     private readonly ClusterAllocator _allocator;
     private readonly ReclaimEpoch _epoch;
+    private readonly OverlapChecks _checks;
     private readonly bool _punchHoles;
 
     private List<Freed> _unlinked = [];
     private readonly Queue<Freed> _durable = new();
 
-    public FreedClusters(StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, bool punchHoles)
+    public FreedClusters(
+        StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, OverlapChecks checks, bool punchHoles)
     {
+        _checks = checks;
         _file = file;
         _geometry = geometry;
         _allocator = allocator;
@@ -110,6 +114,7 @@ public sealed class FreedClusters
 
     private async ValueTask PunchCoreAsync(HostRun run)
     {
+        _checks.CheckData(run);
         try
         {
             await _file.PunchHoleAsync(_geometry.OffsetOf(run.Start), run.Count << _geometry.ClusterBits);

@@ -1,6 +1,4 @@
-using BlockMount.Base;
 using BlockMount.Formats.Qcow2.OnDisk;
-using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Metadata;
 
@@ -9,15 +7,15 @@ namespace BlockMount.Formats.Qcow2.Metadata;
 /// </summary>
 public sealed class GuestTables
 {
-    private readonly StorageFile _file;
+    private readonly ImageHealth _health;
     private readonly Geometry _geometry;
 
     // Replaced only under exclusive use (resize).
     private L1Table _l1;
 
-    public GuestTables(StorageFile file, Geometry geometry, L1Table l1, MetadataCache l2)
+    public GuestTables(ImageHealth health, Geometry geometry, L1Table l1, MetadataCache l2)
     {
-        _file = file;
+        _health = health;
         _geometry = geometry;
         _l1 = l1;
         L2 = l2;
@@ -79,10 +77,7 @@ public sealed class GuestTables
         long table = entry.TableOffset;
         if (_geometry.OffsetInCluster(table) != 0)
         {
-            throw new BlockIOException(
-                Errno.EIO,
-                $"L2 table at 0x{table:x} in '{_file.Name}', which is not aligned to a cluster",
-                "The image is damaged: run 'qemu-img check' on it");
+            throw _health.Damaged("an L1 entry names an L2 table that is not aligned to a cluster", table, _geometry.OffsetOf(cluster));
         }
 
         int inTable = _geometry.L2Index(cluster);

@@ -31,6 +31,7 @@ public sealed class MetadataWriter
         FreedClusters freed,
         ReclaimEpoch epoch,
         WriteBackOrder order,
+        OverlapChecks checks,
         Action compressedFreed)
     {
         _file = file;
@@ -42,8 +43,9 @@ public sealed class MetadataWriter
         _compressedFreed = compressedFreed;
         Allocator = allocator;
         Order = order;
+        Checks = checks;
         Hidden = new HiddenClusters(epoch);
-        L2Tables = new L2TableAllocation(file, geometry, tables, allocator, freed, order);
+        L2Tables = new L2TableAllocation(file, geometry, tables, allocator, freed, order, checks);
     }
 
     /// <summary>Held while metadata is changed or written back.</summary>
@@ -58,6 +60,9 @@ public sealed class MetadataWriter
     /// <summary>The order of write-back.</summary>
     public WriteBackOrder Order { get; }
 
+    /// <summary>Which clusters hold metadata, and what may be written where.</summary>
+    public OverlapChecks Checks { get; }
+
     /// <summary>Creation of L2 tables.</summary>
     public L2TableAllocation L2Tables { get; }
 
@@ -70,13 +75,12 @@ public sealed class MetadataWriter
         if (old.IsCompressed)
         {
             (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
-            HostCluster first = _geometry.HostClusterOf(offset);
-            _freed.Unlinked(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1));
+            UnlinkData(_geometry.HostClustersOf(offset, length));
             _compressedFreed();
         }
         else if (_geometry.L2.HasHostCluster(old) && !_geometry.HasDataFile)
         {
-            _freed.Unlinked(new HostRun(_geometry.HostClusterOf(old.HostOffset), 1));
+            UnlinkData(new HostRun(_geometry.HostClusterOf(AlignedDataOffset(old)), 1));
         }
     }
 
@@ -163,6 +167,17 @@ public sealed class MetadataWriter
         await FlushAsync();
     }
 
+    // Freed as guest data, a table's cluster would be punched and handed out again.
+    private void UnlinkData(HostRun run)
+    {
+        Checks.CheckData(run);
+        _freed.Unlinked(run);
+    }
+
+    private long AlignedDataOffset(L2Entry entry) => _geometry.OffsetInCluster(entry.HostOffset) == 0
+        ? entry.HostOffset
+        : throw Checks.Health.Damaged("an L2 entry names a cluster that is not aligned", entry.HostOffset);
+
     private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync()
     {
         IReadOnlyList<FreedClusters.Freed> unlinked = _freed.TakeUnlinked();
@@ -193,6 +208,12 @@ public sealed class MetadataWriter
 
     private async ValueTask ReleaseReadyAsync()
     {
+        if (Checks.Health.IsCorrupt)
+        {
+            // Their refcounts may be wrong, too.
+            return;
+        }
+
         try
         {
             await _freed.ReleaseReadyAsync();

@@ -15,15 +15,17 @@ public sealed class MappingLookup
     private readonly StorageFile _dataFile;
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
+    private readonly OverlapChecks _checks;
 
     /// <param name="file">The image.</param>
     /// <param name="dataFile">Where guest clusters live: the image itself, unless it has a data file.</param>
-    public MappingLookup(StorageFile file, StorageFile dataFile, Geometry geometry, GuestTables tables)
+    public MappingLookup(StorageFile file, StorageFile dataFile, Geometry geometry, GuestTables tables, OverlapChecks checks)
     {
         _file = file;
         _dataFile = dataFile;
         _geometry = geometry;
         _tables = tables;
+        _checks = checks;
     }
 
     /// <summary>Maps the range's first bytes if the slice is cached.</summary>
@@ -81,6 +83,15 @@ public sealed class MappingLookup
 
         long start = CheckedDataOffset(entry, offset) + _geometry.OffsetInCluster(offset);
         long covered = RunLength(slice, index, entry, ClusterKind.Normal, offset, length, mustBeOwn: true);
+        if (!_geometry.HasDataFile)
+        {
+            covered = _checks.DataLength(start, covered);
+            if (covered <= 0)
+            {
+                _checks.CheckData(new HostRun(_geometry.HostClusterOf(start), 1), offset);
+            }
+        }
+
         plan = new WritePlan(_dataFile, start, covered, Allocation: null);
         return true;
     }
@@ -109,13 +120,11 @@ public sealed class MappingLookup
         bool possible = _geometry.HasDataFile
             ? hostOffset == guestOffset - _geometry.OffsetInCluster(guestOffset)
             : _geometry.OffsetInCluster(hostOffset) == 0 && hostOffset >= _geometry.ClusterSize;
-        return possible ? hostOffset : throw DamagedEntry(entry, guestOffset, $"names host offset 0x{hostOffset:x}, where no data can be");
+        return possible ? hostOffset : throw DamagedEntry(entry, guestOffset, "names a place where no guest data can be");
     }
 
-    private BlockIOException DamagedEntry(L2Entry entry, long guestOffset, string what) => new(
-        Errno.EIO,
-        $"L2 entry for guest offset 0x{guestOffset:x} in '{_file.Name}' {what} (it is {entry.Raw:x16} {entry.Bitmap:x16})",
-        "The image is damaged: run 'qemu-img check' on it");
+    private BlockIOException DamagedEntry(L2Entry entry, long guestOffset, string what) =>
+        _checks.Health.Damaged($"an L2 entry ({entry.Raw:x16} {entry.Bitmap:x16}) {what}", entry.HostOffset, guestOffset);
 
     private Mapping Decode(MetadataSlice slice, int index, long offset, long length)
     {

@@ -154,6 +154,11 @@ public sealed class WritePreparation
         end = Math.Min(end, Alignment.Up(offset + length, _geometry.SubclusterSize));
         end = _geometry.HasDataFile ? Math.Min(end, diskSize) : end;
         long clusters = _geometry.GuestClusterOf(end - 1) - first + 1;
+        if (!_geometry.HasDataFile)
+        {
+            _writer.Checks.CheckData(new HostRun(host, clusters), offset);
+        }
+
         return _writer.Hidden.AreOutOfSight(first, clusters)
             ? new Qcow2Allocation(_geometry, new HostRun(host, clusters), start, end - start, readsAsZero: false, isFill: true, guestLock)
             : null;
