@@ -134,8 +134,10 @@ public sealed class BackingChain : IAsyncDisposable
         {
             if (_taken.Add(i))
             {
-                await (DataFileOf(i)?.DisposeAsync() ?? ValueTask.CompletedTask);
-                await _links[i].File.DisposeAsync();
+                await using (DataFileOf(i))
+                {
+                    await _links[i].File.DisposeAsync();
+                }
             }
         }
     }

@@ -91,15 +91,11 @@ public sealed class TestChain
         }
         catch
         {
-            await top.DisposeAsync();
-            if (data is not null)
+            // Closing may fail, too: the rest is closed all the same.
+            await using (below)
+            await using (data)
             {
-                await data.DisposeAsync();
-            }
-
-            if (below is not null)
-            {
-                await below.DisposeAsync();
+                await top.DisposeAsync();
             }
 
             throw;

@@ -80,6 +80,10 @@ public sealed class FailNthTests(ITestOutputHelper output)
             foreach (FaultPlan plan in s_plans)
             {
                 failures += await run.FailEveryCallAsync(operation, plan, fromOpen: kind == GuestOperationKind.Reopen);
+                if (geometry.DataFile != DataFileKind.None)
+                {
+                    failures += await run.FailEveryCallAsync(operation, plan, fromOpen: kind == GuestOperationKind.Reopen, onDataFile: true);
+                }
             }
         }
 

@@ -111,7 +111,7 @@ public sealed class SubclusterDriverTests
         byte[] image = file.ToArray();
         long table = BinaryPrimitives.ReadInt64BigEndian(image.AsSpan(3 * Cluster)) & 0x00ff_ffff_ffff_fe00;
         BinaryPrimitives.WriteUInt64BigEndian(image.AsSpan((int)table + 16 + 8), bitmap);
-        await using Qcow2Driver damaged = await Qcow2Driver.OpenAsync(new MemoryFile("image", readOnly: false, image), new Qcow2OpenOptions());
+        Qcow2Driver damaged = await Qcow2Driver.OpenAsync(new MemoryFile("image", readOnly: false, image), new Qcow2OpenOptions());
         var read = await Assert.ThrowsAsync<BlockIOException>(async () => await damaged.MapAsync(Cluster, Sub, MapPurpose.Transfer));
         Assert.Equal(Errno.EIO, read.Errno);
         Assert.Contains("guest offset 0x4000", read.Message, StringComparison.Ordinal);
@@ -119,6 +119,37 @@ public sealed class SubclusterDriverTests
         Assert.Equal(Errno.EIO, write.Errno);
         var zero = await Assert.ThrowsAsync<BlockIOException>(async () => await damaged.ZeroAsync(Cluster, Sub, ZeroFlags.None));
         Assert.Equal(Errno.EIO, zero.Errno);
+        // The image is not written to any more, and closing it says so.
+        await Assert.ThrowsAsync<BlockIOException>(async () => await damaged.DisposeAsync());
+    }
+
+    // 256 entries of 16 bytes in a slice, 1024 in a table: the entries around both boundaries lie where the specification says.
+    [Theory]
+    [InlineData(255)]
+    [InlineData(1023)]
+    [InlineData(4095)]
+    public async Task Write_AroundTheEndOfASliceOrTable_IsFoundAgain(int cluster)
+    {
+        ImageGeometry geometry = s_geometry with { Size = 8192L * Cluster };
+        MemoryFile file = new("image", readOnly: false, EmptyImage.Create(geometry));
+        long offset = ((long)cluster * Cluster) + (31 * Sub);
+        WritePlan before;
+        WritePlan behind;
+        await using (Qcow2Driver driver = await OpenAsync(file.Reopen()))
+        {
+            before = await WriteAsync(driver, offset, Sub);
+            behind = await WriteAsync(driver, offset + Sub, Sub);
+        }
+
+        byte[] image = file.ToArray();
+        long table = BinaryPrimitives.ReadInt64BigEndian(image.AsSpan((3 * Cluster) + (cluster / 1024 * 8))) & 0x00ff_ffff_ffff_fe00;
+        Assert.Equal(0x8000_0000UL, BinaryPrimitives.ReadUInt64BigEndian(image.AsSpan((int)table + (cluster % 1024 * 16) + 8)));
+        await using Qcow2Driver again = await OpenAsync(file.Reopen());
+        foreach ((long guest, WritePlan plan) in new[] { (offset, before), (offset + Sub, behind) })
+        {
+            Mapping mapping = await again.MapAsync(guest, Sub, MapPurpose.Transfer);
+            Assert.Equal((MappingKind.Data, plan.FileOffset), (mapping.Kind, mapping.FileOffset));
+        }
     }
 
     private static MemoryFile NewImage() => new("image", readOnly: false, EmptyImage.Create(s_geometry));
