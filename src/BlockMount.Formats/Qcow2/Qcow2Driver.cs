@@ -58,6 +58,9 @@ public sealed class Qcow2Driver : FormatDriver
     public override int ClusterSize => _geometry.ClusterSize;
 
     /// <inheritdoc/>
+    public override int ZeroUnit => _geometry.SubclusterSize;
+
+    /// <inheritdoc/>
     public override long AllocatedBytes => _file.AllocatedBytes;
 
     /// <inheritdoc/>
@@ -88,7 +91,7 @@ public sealed class Qcow2Driver : FormatDriver
         L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
         MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
         GuestTables tables = new(health, geometry, l1, l2);
-        MappingLookup lookup = new(file, geometry, tables, checks);
+        MappingLookup lookup = new(file, file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
         WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, options);
         return new Qcow2Driver(file, header, geometry, lookup, compressed, health, write);
@@ -102,6 +105,9 @@ public sealed class Qcow2Driver : FormatDriver
         _compressed.ReadAsync(mapping, _geometry.OffsetInCluster(offset), buffer);
 
     /// <inheritdoc/>
+    public override ValueTask OlderRequestsEndedAsync() => Writable.Metadata.OlderRequestsEndedAsync();
+
+    /// <inheritdoc/>
     public override ValueTask CommitWriteAsync(PendingAllocation allocation) => Writable.Commit.CommitAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
@@ -110,8 +116,19 @@ public sealed class Qcow2Driver : FormatDriver
         _write!.Commit.AbandonAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
-    public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags) =>
-        Writable.Drop.ZeroAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length), flags);
+    public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
+    {
+        GuestCluster first = _geometry.GuestClusterOf(offset);
+        if (_geometry.OffsetInCluster(offset) == 0 && (_geometry.OffsetInCluster(length) == 0 || offset + length == _virtualSize))
+        {
+            return Writable.Drop.ZeroAsync(first, _geometry.ClustersFor(length), flags);
+        }
+
+        // A disk may end inside a cluster; what lies behind its end may become zeros too.
+        int end = offset + length == _virtualSize ? _geometry.L2.Subclusters : _geometry.SubclusterOf(offset + length - 1) + 1;
+        int start = _geometry.SubclusterOf(offset);
+        return Writable.Drop.ZeroPartAsync(first, L2Format.MaskOf(start, end - start), flags);
+    }
 
     /// <inheritdoc/>
     public override ValueTask DiscardAsync(long offset, long length) =>
@@ -269,8 +286,8 @@ public sealed class Qcow2Driver : FormatDriver
             ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
             ReclaimEpoch epoch = new();
             FreedClusters freed = new(file, geometry, allocator, epoch, checks, options.DiscardToHost);
-            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, order, checks, compressed.Clear);
-            DropClusters drop = new(geometry, tables, metadata, header.Backing is not null);
+            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
+            DropClusters drop = new(geometry, tables, lookup, metadata, header.Backing is not null);
             return new WriteSide(
                 epoch,
                 metadata,

@@ -88,16 +88,20 @@ internal sealed class Qcow2Resize
 
     private async ValueTask ZeroRestOfLastClusterAsync(long size)
     {
-        int inCluster = _geometry.OffsetInCluster(size);
-        if (inCluster == 0)
+        long end = Alignment.Up(size, _geometry.ClusterSize);
+        while (size < end)
         {
-            return;
-        }
-
-        await _lookup.LoadAsync(size);
-        if (_lookup.TryPlanInPlace(size, _geometry.ClusterSize - inCluster, out WritePlan plan))
-        {
-            await plan.File.WriteZeroesAsync(plan.FileOffset, plan.Length, mayUnmap: false);
+            await _lookup.LoadAsync(size);
+            if (_lookup.TryPlanInPlace(size, end - size, out WritePlan plan))
+            {
+                await plan.File.WriteZeroesAsync(plan.FileOffset, plan.Length, mayUnmap: false);
+                size += plan.Length;
+            }
+            else
+            {
+                // What is shared or compressed the caller copies and zeroes: it sees the new space before others do.
+                size += _geometry.SubclusterSize - (size & (_geometry.SubclusterSize - 1));
+            }
         }
     }
 

@@ -47,6 +47,31 @@ public sealed class GuestTables
     /// <summary>Index of the cluster's entry in its slice.</summary>
     public int IndexInSlice(GuestCluster cluster) => _geometry.L2Index(cluster) & (_geometry.L2SliceEntries - 1);
 
+    /// <summary>Reads an entry of a slice; any thread, no lock.</summary>
+    public L2Entry Read(MetadataSlice slice, int index)
+    {
+        if (!_geometry.HasSubclusters)
+        {
+            return new L2Entry(slice.ReadEntry(index));
+        }
+
+        (ulong first, ulong second) = slice.ReadWideEntry(index);
+        return new L2Entry(first, second);
+    }
+
+    /// <summary>Changes an entry of a slice that <see cref="GetSliceForWriteAsync"/> gave. Under the metadata mutex.</summary>
+    internal void Write(MetadataSlice slice, int index, L2Entry entry)
+    {
+        if (_geometry.HasSubclusters)
+        {
+            slice.WriteWideEntry(index, entry.Raw, entry.Bitmap);
+        }
+        else
+        {
+            slice.WriteEntry(index, entry.Raw);
+        }
+    }
+
     private long SliceOffset(L1Entry entry, GuestCluster cluster, out int index)
     {
         long table = entry.TableOffset;
@@ -57,6 +82,6 @@ public sealed class GuestTables
 
         int inTable = _geometry.L2Index(cluster);
         index = inTable & (_geometry.L2SliceEntries - 1);
-        return table + ((long)(inTable - index) * sizeof(ulong));
+        return table + ((long)(inTable - index) << _geometry.L2EntryBits);
     }
 }

@@ -16,6 +16,7 @@ public sealed class MetadataWriter
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
     private readonly FreedClusters _freed;
+    private readonly ReclaimEpoch _epoch;
     private readonly Action _compressedFreed;
 
     /// <param name="compressedFreed">Called, under the mutex, when a compressed cluster loses its entry.</param>
@@ -25,6 +26,7 @@ public sealed class MetadataWriter
         GuestTables tables,
         ClusterAllocator allocator,
         FreedClusters freed,
+        ReclaimEpoch epoch,
         WriteBackOrder order,
         OverlapChecks checks,
         Action compressedFreed)
@@ -33,10 +35,12 @@ public sealed class MetadataWriter
         _geometry = geometry;
         _tables = tables;
         _freed = freed;
+        _epoch = epoch;
         _compressedFreed = compressedFreed;
         Allocator = allocator;
         Order = order;
         Checks = checks;
+        Hidden = new HiddenClusters(epoch);
         L2Tables = new L2TableAllocation(file, geometry, tables, allocator, freed, order, checks);
     }
 
@@ -58,31 +62,45 @@ public sealed class MetadataWriter
     /// <summary>Creation of L2 tables.</summary>
     public L2TableAllocation L2Tables { get; }
 
+    /// <summary>Guest clusters whose place was data a short while ago. Under the mutex.</summary>
+    public HiddenClusters Hidden { get; }
+
     /// <summary>Puts the host clusters of an entry that was just overwritten into quarantine. Under the mutex.</summary>
     public void Unlink(L2Entry old)
     {
-        switch (old.Kind(_geometry.Version))
+        if (old.IsCompressed)
         {
-            case ClusterKind.Normal:
-            case ClusterKind.ZeroAllocated:
-                UnlinkData(new HostRun(_geometry.HostClusterOf(AlignedDataOffset(old)), 1));
-                break;
-            case ClusterKind.Compressed:
-                (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
-                HostCluster first = _geometry.HostClusterOf(offset);
-                UnlinkData(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1));
-                _compressedFreed();
-                break;
-            default:
-                break;
+            (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
+            HostCluster first = _geometry.HostClusterOf(offset);
+            UnlinkData(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1));
+            _compressedFreed();
+        }
+        else if (_geometry.L2.HasHostCluster(old) && !_geometry.HasDataFile)
+        {
+            UnlinkData(new HostRun(_geometry.HostClusterOf(AlignedDataOffset(old)), 1));
         }
     }
 
-    /// <summary>See <see cref="FreedClusters.Hidden"/>. Under the mutex.</summary>
-    public void Hide() => _freed.Hidden();
+    /// <summary>
+    /// Waits until everybody has left who was there at the call. The caller holds no lease, no lock and nothing that a lease holder waits for.
+    /// </summary>
+    public async ValueTask OlderRequestsEndedAsync()
+    {
+        long epoch = _epoch.Current;
+        while (true)
+        {
+            Task somebodyLeft = _epoch.NextEmptySlotAsync();
+            using (AsyncMutex.Releaser held = await Mutex.LockAsync())
+            {
+                if (_epoch.HasPassed(epoch))
+                {
+                    return;
+                }
+            }
 
-    /// <summary>See <see cref="FreedClusters.IsHiddenOutOfSight"/>. Under the mutex.</summary>
-    public bool IsHiddenOutOfSight => _freed.IsHiddenOutOfSight;
+            await somebodyLeft;
+        }
+    }
 
     /// <summary>Puts a run that no table in memory names any more into quarantine. Under the mutex.</summary>
     public void Unlink(HostRun run) => _freed.Unlinked(run);

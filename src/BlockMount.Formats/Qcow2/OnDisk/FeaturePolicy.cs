@@ -43,11 +43,6 @@ public static class FeaturePolicy
         {
             throw NotImplementedYet(name, "external data file");
         }
-
-        if (header.HasIncompatible(FeatureBits.ExtendedL2))
-        {
-            throw NotImplementedYet(name, "extended L2 entries (subclusters)");
-        }
     }
 
     private static ImageFormatException NotImplementedYet(string name, string feature) => new(
