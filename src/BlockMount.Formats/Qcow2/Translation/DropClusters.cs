@@ -13,34 +13,36 @@ public sealed class DropClusters
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
     private readonly MetadataWriter _writer;
-    private readonly bool _hasBacking;
 
     public DropClusters(Geometry geometry, GuestTables tables, MetadataWriter writer, bool hasBacking)
     {
         _geometry = geometry;
         _tables = tables;
         _writer = writer;
-        _hasBacking = hasBacking;
+        HasBacking = hasBacking;
     }
+
+    /// <summary>Something shows through where this image holds nothing. Changed under exclusive use.</summary>
+    internal bool HasBacking { get; set; }
 
     /// <summary>See <see cref="FormatDriver.ZeroAsync"/>; <paramref name="count"/> whole clusters.</summary>
     public async ValueTask<bool> ZeroAsync(GuestCluster first, long count, ZeroFlags flags)
     {
         bool mayUnmap = flags.HasFlag(ZeroFlags.MayUnmap);
-        if (_geometry.Version < 3 && (_hasBacking || !mayUnmap))
+        if (_geometry.Version < 3 && (HasBacking || !mayUnmap))
         {
             return false;
         }
 
         DropMode mode = mayUnmap ? DropMode.ZeroAndFree : DropMode.ZeroAndKeep;
-        await RunAsync(first, count, mode, skipMissingTables: !_hasBacking);
+        await RunAsync(first, count, mode, skipMissingTables: !HasBacking);
         return true;
     }
 
     /// <summary>See <see cref="FormatDriver.DiscardAsync"/>. Where the backing file shows through already, it goes on doing so.</summary>
     public async ValueTask DiscardAsync(GuestCluster first, long count)
     {
-        if (_geometry.Version >= 3 || !_hasBacking)
+        if (_geometry.Version >= 3 || !HasBacking)
         {
             await RunAsync(first, count, DropMode.Discard, skipMissingTables: true);
         }
@@ -121,12 +123,12 @@ public sealed class DropClusters
             case DropMode.ZeroAndKeep when kind == ClusterKind.ZeroAllocated:
                 return old;
             default:
-                return kind == ClusterKind.Unallocated && !_hasBacking ? old : Nothing;
+                return kind == ClusterKind.Unallocated && !HasBacking ? old : Nothing;
         }
     }
 
     // The entry that reads as zeros without a host cluster.
-    private L2Entry Nothing => _hasBacking ? L2Entry.Zero : L2Entry.Unallocated;
+    private L2Entry Nothing => HasBacking ? L2Entry.Zero : L2Entry.Unallocated;
 
     private enum DropMode
     {
