@@ -33,14 +33,14 @@ internal static class HeaderRewritePlan
     /// <exception cref="ImageFormatException">The header does not fit, or not beside the old one.</exception>
     internal static IReadOnlyList<HeaderWriteStep> Make(byte[] cluster, Qcow2Header header)
     {
-        byte[] final = Overlaid(cluster, Qcow2HeaderWriter.Write(header), at: 0, cleared: SectorSize);
-        if (TryStepsTo(cluster, final) is { } direct)
+        byte[] final = Qcow2HeaderWriter.Write(header);
+        if (TryStepsTo(cluster, Overlaid(cluster, final, at: 0, cleared: SectorSize)) is { } direct)
         {
             return direct;
         }
 
         byte[] bridge = Bridge(cluster, header);
-        return [.. TryStepsTo(cluster, bridge)!, .. TryStepsTo(bridge, final)!];
+        return [.. TryStepsTo(cluster, bridge)!, .. TryStepsTo(bridge, Overlaid(bridge, final, at: 0, cleared: SectorSize))!];
     }
 
     private static byte[] Bridge(byte[] cluster, Qcow2Header header)

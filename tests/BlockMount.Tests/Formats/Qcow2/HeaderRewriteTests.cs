@@ -83,7 +83,8 @@ public sealed class HeaderRewriteTests(ITestOutputHelper output)
                 string expected = Describe(await RewriteAsync(left, last));
                 Qcow2Header read = await Qcow2HeaderReader.LoadAsync(left);
                 Assert.True(expected == Describe(read), description);
-                Assert.Equal(FeatureNameTable.Create().Data.ToArray(), read.FindExtension(HeaderExtensionType.FeatureNameTable)?.Data.ToArray());
+                byte[]? names = last.Version == 2 ? null : FeatureNameTable.Create().Data.ToArray();
+                Assert.Equal(names, read.FindExtension(HeaderExtensionType.FeatureNameTable)?.Data.ToArray());
             }
         }
     }

@@ -43,7 +43,9 @@ public sealed class PersistentBitmapStoreTests
         ones.AsSpan().Fill(0xff);
         BitmapImage.Trim(ones, StoredBitmap.BitsFor(size, GranularityBits));
         Assert.Equal(ones, await BitmapImage.ReadAsync(handle, directory.Bitmaps[2]));
-        Assert.True((await ConsistencyCheck.RunAsync(handle)).IsClean);
+        CheckReport report = await ConsistencyCheck.RunAsync(handle);
+        // The test's own image of an empty disk has a cluster for an L1 table without entries.
+        Assert.True(report.Corruptions == 0 && report.Leaks == (size == 0 ? 1 : 0), report.ToString());
     }
 
     [Fact]
