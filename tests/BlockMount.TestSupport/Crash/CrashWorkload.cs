@@ -1,5 +1,4 @@
-using BlockMount.Block.Devices;
-using BlockMount.Formats;
+using System.Diagnostics;
 using BlockMount.TestSupport.Images;
 using BlockMount.TestSupport.Model;
 using BlockMount.TestSupport.Mutants;
@@ -17,7 +16,7 @@ public sealed class CrashWorkload
     private readonly MemoryFile _top;
     private readonly Func<ValueTask>? _pause;
     private readonly Mutant? _mutant;
-    private BlockDevice _device = null!;
+    private TestDisk _disk = null!;
 
     private CrashWorkload(TestChain chain, MemoryFile top, ReadOnlySpan<byte> content, long sizeMax, Func<ValueTask>? pause, Mutant? mutant)
     {
@@ -57,8 +56,8 @@ public sealed class CrashWorkload
     /// <exception cref="ModelMismatchException">The guest saw what it may not see.</exception>
     public async ValueTask RunAsync(GuestOperation operation)
     {
-        operation = operation.ClippedTo(_device.Size);
-        if (operation.Length == 0 && operation.Kind < GuestOperationKind.Flush)
+        operation = operation.ClippedTo(_disk.Device.Size);
+        if (operation.IsEmpty)
         {
             return;
         }
@@ -69,17 +68,12 @@ public sealed class CrashWorkload
                 await ReadAsync(operation);
                 break;
             case GuestOperationKind.Write:
-                byte[] data = operation.Data();
-                ReferenceImage.Change write = Reference.BeginWrite(operation.Offset, data);
-                await _device.WriteAsync(operation.Offset, data);
-                Reference.End(write);
+            case GuestOperationKind.WriteCompressed:
+                await ChangeAsync(Reference.BeginWrite(operation.Offset, operation.Data()), operation);
                 break;
             case GuestOperationKind.Zero:
             case GuestOperationKind.ZeroMayUnmap:
-                ReferenceImage.Change zero = Reference.BeginZero(operation.Offset, operation.Length);
-                await _device.ZeroAsync(
-                    operation.Offset, operation.Length, operation.Kind == GuestOperationKind.Zero ? ZeroFlags.None : ZeroFlags.MayUnmap);
-                Reference.End(zero);
+                await ChangeAsync(Reference.BeginZero(operation.Offset, operation.Length), operation);
                 break;
             case GuestOperationKind.Discard:
                 await DiscardAsync(operation);
@@ -88,14 +82,14 @@ public sealed class CrashWorkload
                 await FlushAsync();
                 break;
             case GuestOperationKind.Resize:
-                ReferenceImage.Change resize = Reference.BeginResize(operation.Offset);
-                await _device.ResizeAsync(operation.Offset);
-                Reference.End(resize);
+                await ChangeAsync(Reference.BeginResize(operation.Offset), operation);
                 break;
-            default:
+            case GuestOperationKind.Reopen:
                 await CloseAsync();
                 await ReopenAsync();
                 break;
+            default:
+                throw new UnreachableException();
         }
     }
 
@@ -103,25 +97,31 @@ public sealed class CrashWorkload
     public async ValueTask CloseAsync()
     {
         long begin = Reference.BeginFlush();
-        await _device.DisposeAsync();
+        await _disk.DisposeAsync();
         Reference.EndFlush(begin);
     }
 
     /// <summary>The disk's size now, in bytes.</summary>
-    public long Size => _device.Size;
+    public long Size => _disk.Device.Size;
 
     /// <summary>The top image now.</summary>
     public MemoryFile Top => _top.Reopen(readOnly: true);
 
-    private async ValueTask ReopenAsync() => _device = await _chain.OpenAsync(new RecordingFile(_top.Reopen(), Log, _pause), _mutant);
+    private async ValueTask ReopenAsync() => _disk = await _chain.OpenDiskAsync(new RecordingFile(_top.Reopen(), Log, _pause), _mutant);
+
+    private async ValueTask ChangeAsync(ReferenceImage.Change change, GuestOperation operation)
+    {
+        await _disk.ApplyAsync(operation);
+        Reference.End(change);
+    }
 
     private async ValueTask ReadAsync(GuestOperation operation)
     {
         long settled = Log.Tick();
         long start = operation.Offset & ~(ReferenceImage.SectorSize - 1L);
-        long end = Math.Min((operation.Offset + operation.Length + ReferenceImage.SectorSize - 1) & ~(ReferenceImage.SectorSize - 1L), _device.Size);
+        long end = Math.Min((operation.Offset + operation.Length + ReferenceImage.SectorSize - 1) & ~(ReferenceImage.SectorSize - 1L), _disk.Device.Size);
         byte[] read = new byte[end - start];
-        await _device.ReadAsync(start, read);
+        await _disk.Device.ReadAsync(start, read);
         long foreign = Reference.FindForeignSector(start, read, settled, Log.Tick(), remember: true);
         if (foreign >= 0)
         {
@@ -133,7 +133,7 @@ public sealed class CrashWorkload
     private async ValueTask DiscardAsync(GuestOperation operation)
     {
         ReferenceImage.Change discard = Reference.BeginDiscard(operation.Offset, operation.Length);
-        await _device.DiscardAsync(operation.Offset, operation.Length);
+        await _disk.ApplyAsync(operation);
         if (_pause is not null)
         {
             // Others may have changed the range meanwhile, so nobody can tell what it did: old values and zeros remain admissible.
@@ -143,7 +143,7 @@ public sealed class CrashWorkload
         byte[] read = new byte[discard.Length];
         if (read.Length > 0)
         {
-            await _device.ReadAsync(discard.Offset, read);
+            await _disk.Device.ReadAsync(discard.Offset, read);
         }
 
         if (Reference.EndDiscard(discard, read) is >= 0 and long wrong)
@@ -155,7 +155,7 @@ public sealed class CrashWorkload
     private async ValueTask FlushAsync()
     {
         long begin = Reference.BeginFlush();
-        await _device.FlushAsync();
+        await _disk.Device.FlushAsync();
         Reference.EndFlush(begin);
     }
 }

@@ -14,9 +14,29 @@ internal sealed class PowerCutRun
     private const int OperationsPerRun = 40;
     private const int RandomStatesPerCut = 4;
 
-    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
-    private static readonly int[] s_weights = [20, 400, 90, 90, 110, 130, 25, 10];
-    private static readonly int[] s_concurrentWeights = [200, 400, 80, 80, 90, 110, 0, 0];
+    private static readonly WorkloadMix s_mix = new()
+    {
+        { GuestOperationKind.Read, 20 },
+        { GuestOperationKind.Write, 320 },
+        { GuestOperationKind.WriteCompressed, 80 },
+        { GuestOperationKind.Zero, 90 },
+        { GuestOperationKind.ZeroMayUnmap, 90 },
+        { GuestOperationKind.Discard, 110 },
+        { GuestOperationKind.Flush, 130 },
+        { GuestOperationKind.Resize, 25 },
+        { GuestOperationKind.Reopen, 10 },
+    };
+
+    private static readonly WorkloadMix s_concurrentMix = new()
+    {
+        { GuestOperationKind.Read, 200 },
+        { GuestOperationKind.Write, 320 },
+        { GuestOperationKind.WriteCompressed, 80 },
+        { GuestOperationKind.Zero, 80 },
+        { GuestOperationKind.ZeroMayUnmap, 80 },
+        { GuestOperationKind.Discard, 90 },
+        { GuestOperationKind.Flush, 110 },
+    };
 
     private readonly int _seed;
     private readonly CrashWorkload _workload;
@@ -41,8 +61,8 @@ internal sealed class PowerCutRun
     internal static async ValueTask<PowerCutRun> SequentialAsync(int seed)
     {
         (ImageGeometry geometry, Random random) = Choose(seed);
-        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, s_weights);
-        return await OfAsync(seed, geometry, Enumerable.Range(0, OperationsPerRun).Select(_ => generator.Next()));
+        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, s_mix);
+        return await OfAsync(seed, geometry, generator.Take(OperationsPerRun));
     }
 
     /// <summary>The given operations, one after the other, and a clean close.</summary>
@@ -55,9 +75,9 @@ internal sealed class PowerCutRun
     /// <summary>Random operations, one after the other, on an image with a history; its content counts as flushed.</summary>
     internal static async ValueTask<PowerCutRun> OnImageAsync(int seed, TestChain chain)
     {
-        WorkloadGenerator generator = new(new Random(seed), chain.Geometry.ClusterSize, chain.Geometry.Size, SizeMax, granularity: 1, s_weights);
+        WorkloadGenerator generator = new(new Random(seed), chain.Geometry.ClusterSize, chain.Geometry.Size, SizeMax, granularity: 1, s_mix);
         CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax);
-        return await OnAsync(seed, chain, workload, Enumerable.Range(0, OperationsPerRun).Select(_ => generator.Next()));
+        return await OnAsync(seed, chain, workload, generator.Take(OperationsPerRun));
     }
 
     /// <summary>Random operations on what an earlier power cut left; its content now counts as flushed.</summary>
@@ -66,8 +86,8 @@ internal sealed class PowerCutRun
         MemoryFile top = left.ToFile();
         byte[] content = await ReadAllAsync(earlier.Chain, new MemoryFile("copy", readOnly: false, top.Content));
         CrashWorkload workload = await CrashWorkload.OpenAsync(earlier.Chain, top, content, SizeMax);
-        WorkloadGenerator generator = new(new Random(seed), earlier.Geometry.ClusterSize, content.Length, SizeMax, granularity: 1, s_weights);
-        return await OnAsync(seed, earlier.Chain, workload, Enumerable.Range(0, 6).Select(_ => generator.Next()));
+        WorkloadGenerator generator = new(new Random(seed), earlier.Geometry.ClusterSize, content.Length, SizeMax, granularity: 1, s_mix);
+        return await OnAsync(seed, earlier.Chain, workload, generator.Take(6));
     }
 
     /// <summary>Four clients at once, every storage call delayed; the seed decides all orders.</summary>
@@ -161,7 +181,7 @@ internal sealed class PowerCutRun
         List<Task> clients = [];
         for (int i = 0; i < 4; i++)
         {
-            WorkloadGenerator generator = new(new Random(random.Next()), geometry.ClusterSize, geometry.Size, geometry.Size, granularity: 512, s_concurrentWeights);
+            WorkloadGenerator generator = new(new Random(random.Next()), geometry.ClusterSize, geometry.Size, geometry.Size, granularity: 512, s_concurrentMix);
             clients.Add(ClientAsync(workload, generator, operationsPerClient, context));
         }
 

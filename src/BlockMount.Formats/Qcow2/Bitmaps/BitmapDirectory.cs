@@ -76,7 +76,8 @@ public sealed class BitmapDirectory
         return bytes;
     }
 
-    private static BitmapDirectory Lost(string problem) => new([], 0, 0, problem);
+    /// <summary>A directory that cannot be used, and why.</summary>
+    internal static BitmapDirectory Lost(string problem) => new([], 0, 0, problem);
 
     private static BitmapDirectory Parse(byte[] bytes, BitmapsExtension place, Qcow2Header header, long fileLength)
     {

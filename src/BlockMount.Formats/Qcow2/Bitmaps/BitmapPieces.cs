@@ -1,5 +1,5 @@
 using BlockMount.Base;
-using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Bitmaps;
@@ -26,17 +26,16 @@ internal static class BitmapPieces
     }
 
     /// <summary>
-    /// The clusters of a bitmap that is about to be dropped, for freeing. None if its table is damaged or leads to a structure that the header names:
+    /// The clusters of a bitmap that is about to be dropped, for freeing. None if its table is damaged or leads to other metadata:
     /// then nobody knows whose clusters these are, and a leak is the smaller harm.
     /// </summary>
-    internal static async ValueTask<IReadOnlyList<HostRun>> ClustersOfAsync(StorageFile file, Geometry geometry, StoredBitmap bitmap)
+    internal static async ValueTask<IReadOnlyList<HostRun>> ClustersOfAsync(StorageFile file, Geometry geometry, OverlapChecks checks, StoredBitmap bitmap)
     {
         if (bitmap.Defect is not null)
         {
             return [];
         }
 
-        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
         var runs = new List<HostRun>();
         BitmapReader reader = new(file, geometry.ClusterSize, bitmap);
         try
@@ -57,7 +56,7 @@ internal static class BitmapPieces
 
         runs.Add(new HostRun(
             geometry.HostClusterOf((long)bitmap.TableOffset), geometry.ClustersFor(bitmap.TableEntries * (long)sizeof(ulong))));
-        return runs.TrueForAll(run => KnownStructures.FindOverlap(header, geometry.OffsetOf(run.Start), run.Count << geometry.ClusterBits) is null)
+        return runs.TrueForAll(run => checks.DataLength(geometry.OffsetOf(run.Start), run.Count << geometry.ClusterBits) == run.Count << geometry.ClusterBits)
             ? runs
             : [];
     }

@@ -52,6 +52,27 @@ public sealed class PersistentBitmapStore
     public IReadOnlyList<StoredBitmap> Bitmaps =>
         [.. Volatile.Read(ref _held).Select(held => WithInUse(held.Bitmap, held.Bitmap.IsAuto && _guestDataChanged ? false : held.IsValid))];
 
+    /// <summary>
+    /// Reads the directory of an image that is being opened for writing, and registers its clusters. A directory in the place of other tables, which are
+    /// registered already, is none.
+    /// </summary>
+    internal static async ValueTask<BitmapDirectory> LoadAsync(StorageFile file, Qcow2Header header, Geometry geometry, OverlapChecks checks)
+    {
+        BitmapDirectory directory = await BitmapDirectory.LoadAsync(file, header);
+        if (directory.Length == 0)
+        {
+            return directory;
+        }
+
+        if (checks.DataLength(directory.Offset, directory.Length) < directory.Length)
+        {
+            return BitmapDirectory.Lost($"the bitmap directory at {directory.Offset} overlaps other metadata");
+        }
+
+        checks.Add(new HostRun(geometry.HostClusterOf(directory.Offset), geometry.ClustersFor(directory.Length)), MetadataKinds.BitmapDirectory);
+        return directory;
+    }
+
     /// <summary>Takes over what the image has and marks all of it in use, on disk, before anything else is written.</summary>
     internal static async ValueTask<PersistentBitmapStore> OpenAsync(
         StorageFile file, Geometry geometry, GuestTables tables, MetadataWriter writer, BitmapDirectory directory, long diskSize)
@@ -213,10 +234,11 @@ public sealed class PersistentBitmapStore
             BitmapLimits.CheckDirectory(bytes, _file.Name);
             unlinked = dropped is null || next.Exists(held => held.Bitmap.TableOffset == dropped.TableOffset)
                 ? []
-                : await BitmapPieces.ClustersOfAsync(_file, _geometry, dropped);
+                : await BitmapPieces.ClustersOfAsync(_file, _geometry, _writer.Checks, dropped);
             if (next.Count > 0)
             {
                 directory = new HostRun(_geometry.HostClusterOf(await writer.WriteContiguousAsync(bytes)), _geometry.ClustersFor(bytes.Length));
+                _writer.Checks.Add(directory.Value, MetadataKinds.BitmapDirectory);
             }
 
             await _writer.Order.WriteBackAsync(_tables.L1);
@@ -224,14 +246,20 @@ public sealed class PersistentBitmapStore
         }
         catch
         {
-            await writer.GiveBackAsync();
+            await GiveBackAsync(writer, directory);
             throw;
         }
 
         await NameDirectoryAsync(next.Count, directory, bytes.Length, writer);
-        foreach (HostRun run in _directory is { } old ? [.. unlinked, old] : unlinked)
+        foreach (HostRun run in unlinked)
         {
             _writer.Unlink(run);
+        }
+
+        if (_directory is { } old)
+        {
+            _writer.Checks.Remove(old, MetadataKinds.BitmapDirectory);
+            _writer.Unlink(old);
         }
 
         _directory = directory;
@@ -242,7 +270,7 @@ public sealed class PersistentBitmapStore
     {
         try
         {
-            await HeaderRewriter.RewriteAsync(_file, _writer.Order, header => directory is { } run
+            await _writer.RewriteHeaderAsync(header => directory is { } run
                 ? header.WithExtension(
                     HeaderExtensionType.Bitmaps, new BitmapsExtension((uint)count, (ulong)length, (ulong)_geometry.OffsetOf(run.Start)).ToBytes())
                     with { AutoclearFeatures = header.AutoclearFeatures | FeatureBits.Bitmaps }
@@ -251,9 +279,19 @@ public sealed class PersistentBitmapStore
         catch (ImageFormatException)
         {
             // Refused before anything was written. After any other failure nobody knows which directory the header names: both stay.
-            await writer.GiveBackAsync();
+            await GiveBackAsync(writer, directory);
             throw;
         }
+    }
+
+    private ValueTask GiveBackAsync(BitmapWriter writer, HostRun? directory)
+    {
+        if (directory is { } run)
+        {
+            _writer.Checks.Remove(run, MetadataKinds.BitmapDirectory);
+        }
+
+        return writer.GiveBackAsync();
     }
 
     // In place: a flag is four bytes that no sector border divides, and any part of the change leaves a valid directory.
@@ -269,6 +307,7 @@ public sealed class PersistentBitmapStore
         try
         {
             bytes.CopyTo(buffer.Memory);
+            _writer.Checks.CheckTable(MetadataKinds.BitmapDirectory, _geometry.OffsetOf(directory.Start), bytes.Length);
             await _file.WriteAsync(_geometry.OffsetOf(directory.Start), buffer.Memory[..bytes.Length]);
             await _file.FlushAsync();
         }

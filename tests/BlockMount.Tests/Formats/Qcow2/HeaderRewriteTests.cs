@@ -1,5 +1,6 @@
 using System.Text;
 using BlockMount.Formats;
+using BlockMount.Formats.Qcow2;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.TestSupport;
@@ -160,7 +161,12 @@ public sealed class HeaderRewriteTests(ITestOutputHelper output)
     private static async Task<Qcow2Header> RewriteAsync(BlockMount.Storage.StorageFile file, Qcow2Header wanted) =>
         await HeaderRewriter.RewriteAsync(file, Order(file), _ => wanted);
 
-    private static WriteBackOrder Order(BlockMount.Storage.StorageFile file) => new(file, new MetadataCache(file, 512, 2), new MetadataCache(file, 512, 2));
+    private static WriteBackOrder Order(BlockMount.Storage.StorageFile file)
+    {
+        ImageHealth health = new(file, readOnly: false, features: null, notify: null);
+        OverlapChecks checks = new(new Geometry(HeaderSamples.Header), health, new MetadataMap(), MetadataKinds.None);
+        return new WriteBackOrder(file, new MetadataCache(file, 512, 2), new MetadataCache(file, 512, 2), checks);
+    }
 
     private static Qcow2Header Random(Random random, int clusterBits)
     {
