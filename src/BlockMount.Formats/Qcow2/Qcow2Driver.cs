@@ -1,5 +1,7 @@
 using BlockMount.Base;
+using BlockMount.Base.Async;
 using BlockMount.Formats.Qcow2.Allocation;
+using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.Compression;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
@@ -15,15 +17,15 @@ namespace BlockMount.Formats.Qcow2;
 public sealed class Qcow2Driver : FormatDriver
 {
     private readonly StorageFile _file;
-    private readonly Qcow2Header _header;
     private readonly Geometry _geometry;
     private readonly MappingLookup _lookup;
     private readonly CompressedClusters _compressed;
     private readonly ImageHealth _health;
     private readonly WriteSide? _write;
 
-    // Changed only by ResizeAsync, under exclusive use.
+    // Changed only under exclusive use, by ResizeAsync and SetBackingReferenceAsync.
     private long _virtualSize;
+    private Qcow2Header _header;
 
     private Qcow2Driver(
         StorageFile file,
@@ -72,16 +74,19 @@ public sealed class Qcow2Driver : FormatDriver
     /// </summary>
     public Func<long, ValueTask>? SizeChanging { get; set; }
 
-    /// <summary>The header as it was when the image was opened.</summary>
+    /// <summary>The header as it was when the image was opened, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
+
+    /// <summary>The persistent bitmaps of a writable image; null if the image is open read-only (see <see cref="LoadBitmapsAsync"/>).</summary>
+    public PersistentBitmapStore? Bitmaps => _write?.Bitmaps;
 
     /// <summary>What was found damaged while the image was open; null as long as nothing was.</summary>
     public CorruptionReport? Corruption => _health.First;
 
     /// <summary>
     /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
-    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits, because this program does not keep
-    /// what they stand for.
+    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits of what this program does not keep true, and
+    /// marks persistent bitmaps as in use.
     /// </summary>
     /// <exception cref="ImageFormatException">Not a usable image; see <see cref="FeaturePolicy"/>.</exception>
     /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
@@ -130,12 +135,14 @@ public sealed class Qcow2Driver : FormatDriver
             throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to '{_file.Name}', which {reason}");
         }
 
+        Writable.Bitmaps.GuestDataChanged();
         return Writable.Compressed.WriteAsync(_geometry.GuestClusterOf(offset), cluster);
     }
 
     /// <inheritdoc/>
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
     {
+        Writable.Bitmaps.GuestDataChanged();
         GuestCluster first = _geometry.GuestClusterOf(offset);
         if (_geometry.OffsetInCluster(offset) == 0 && (_geometry.OffsetInCluster(length) == 0 || offset + length == _virtualSize))
         {
@@ -149,8 +156,11 @@ public sealed class Qcow2Driver : FormatDriver
     }
 
     /// <inheritdoc/>
-    public override ValueTask DiscardAsync(long offset, long length) =>
-        Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+    public override ValueTask DiscardAsync(long offset, long length)
+    {
+        Writable.Bitmaps.GuestDataChanged();
+        return Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+    }
 
     /// <inheritdoc/>
     public override ValueTask FlushAsync() => _write is null ? ValueTask.CompletedTask : _write.Metadata.FlushAsync();
@@ -181,7 +191,32 @@ public sealed class Qcow2Driver : FormatDriver
             _virtualSize = size;
             await Writable.Resize.FreeBeyondAsync(size);
         }
+
+        await Writable.Bitmaps.ResizeAsync(size);
     }
+
+    /// <inheritdoc/>
+    public override async ValueTask SetBackingReferenceAsync(BackingReference? backing)
+    {
+        if (backing is not null && (_header.AutoclearFeatures & FeatureBits.RawExternalData) != 0)
+        {
+            throw new ImageFormatException($"'{_file.Name}' has a raw external data file, which must stand for itself: it cannot have a backing file");
+        }
+
+        WriteSide write = Writable;
+        // What the guest sees without the old backing file is on disk before the reference goes.
+        await write.Metadata.FlushAsync();
+        using AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync();
+        await write.Metadata.RewriteHeaderAsync(header => header with { Backing = backing });
+        _header = _header with { Backing = backing };
+        write.Drop.HasBacking = backing is not null;
+    }
+
+    /// <summary>The persistent bitmaps as the file lists them, for an image that is open read-only.</summary>
+    public ValueTask<BitmapDirectory> LoadBitmapsAsync() => BitmapDirectory.LoadAsync(_file, _header);
+
+    /// <summary>Reads a bitmap that <see cref="LoadBitmapsAsync"/> returned.</summary>
+    public BitmapReader OpenBitmap(StoredBitmap bitmap) => new(_file, ClusterSize, bitmap);
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
@@ -191,6 +226,7 @@ public sealed class Qcow2Driver : FormatDriver
             if (_write is not null)
             {
                 await _write.Metadata.FlushForCloseAsync();
+                await _write.Bitmaps.CloseAsync();
             }
         }
         finally
@@ -208,6 +244,7 @@ public sealed class Qcow2Driver : FormatDriver
     protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length)
     {
         _health.ThrowIfCorrupt("write");
+        Writable.Bitmaps.GuestDataChanged();
         return _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
             : Writable.Preparation.PrepareAsync(offset, length);
@@ -277,7 +314,8 @@ public sealed class Qcow2Driver : FormatDriver
             WriteCommit commit,
             CompressedWrite compressed,
             DropClusters drop,
-            Qcow2Resize resize)
+            Qcow2Resize resize,
+            PersistentBitmapStore bitmaps)
         {
             Epoch = epoch;
             Metadata = metadata;
@@ -286,6 +324,7 @@ public sealed class Qcow2Driver : FormatDriver
             Compressed = compressed;
             Drop = drop;
             Resize = resize;
+            Bitmaps = bitmaps;
         }
 
         internal ReclaimEpoch Epoch { get; }
@@ -302,6 +341,8 @@ public sealed class Qcow2Driver : FormatDriver
 
         internal Qcow2Resize Resize { get; }
 
+        internal PersistentBitmapStore Bitmaps { get; }
+
         internal static async ValueTask<WriteSide> OpenAsync(
             StorageFile file,
             Qcow2Header header,
@@ -317,9 +358,11 @@ public sealed class Qcow2Driver : FormatDriver
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
-            if (header.AutoclearFeatures != 0)
+            BitmapDirectory directory = await PersistentBitmapStore.LoadAsync(file, header, geometry, checks);
+            ulong maintained = FeatureBits.AutoclearMaintained & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps);
+            if ((header.AutoclearFeatures & ~maintained) != 0)
             {
-                await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, 0);
+                await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, header.AutoclearFeatures & maintained);
             }
 
             ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
@@ -335,7 +378,8 @@ public sealed class Qcow2Driver : FormatDriver
                 new WriteCommit(geometry, tables, metadata),
                 new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
-                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop));
+                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop),
+                await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory, header.Size));
         }
     }
 }

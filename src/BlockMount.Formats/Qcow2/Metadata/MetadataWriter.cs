@@ -123,6 +123,19 @@ public sealed class MetadataWriter
         }
     }
 
+    /// <summary>
+    /// Writes the header anew (<see cref="HeaderRewriter"/>). What it refers to is on disk. Under the mutex.
+    /// </summary>
+    /// <returns>The header as it is now.</returns>
+    /// <exception cref="ImageFormatException">The new header cannot be stored; nothing was changed.</exception>
+    internal async ValueTask<Qcow2Header> RewriteHeaderAsync(Func<Qcow2Header, Qcow2Header> change)
+    {
+        Checks.Health.ThrowIfCorrupt("change of the header");
+        Qcow2Header header = await HeaderRewriter.RewriteAsync(_file, Order, change);
+        await Checks.Health.MarkAgainIfCorruptAsync();
+        return header;
+    }
+
     /// <summary>Makes everything durable; see <see cref="FormatDriver.FlushAsync"/>. Takes the mutex, but not for the final flush.</summary>
     public async ValueTask FlushAsync()
     {
