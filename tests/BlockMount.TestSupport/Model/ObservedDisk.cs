@@ -26,6 +26,9 @@ public sealed class ObservedDisk
         _concurrent = concurrent;
     }
 
+    /// <summary>Sees what each read returned; may be null.</summary>
+    public Action<byte[]>? Read { get; init; }
+
     /// <summary>The disk's size now, in bytes.</summary>
     public long Size => _disk.Device.Size;
 
@@ -88,6 +91,7 @@ public sealed class ObservedDisk
         long end = Math.Min((operation.Offset + operation.Length + SectorMask) & ~SectorMask, Size);
         byte[] read = new byte[end - start];
         await _disk.Device.ReadAsync(start, read);
+        Read?.Invoke(read);
         long now = _tick();
         long foreign = _reference.FindForeignSector(start, read, settled, now, remember: true);
         if (foreign >= 0)

@@ -27,8 +27,9 @@ public sealed record ScheduleName(string Image, IReadOnlyList<string> Programs, 
     private static int Number(string text) => int.Parse(text, NumberStyles.None, CultureInfo.InvariantCulture);
 }
 
-/// <summary>A schedule failed. The message tells how to repeat it.</summary>
-public sealed class ScheduleFailedException(Exception cause, ScheduleName schedule) : Exception($"{cause.Message}\nschedule: {schedule}", cause)
+/// <summary>A schedule failed. The message names it.</summary>
+public sealed class ScheduleFailedException(Exception cause, ScheduleName schedule)
+    : Exception($"{cause.Message}\nschedule: {schedule}", cause)
 {
     /// <summary>The schedule up to the failure.</summary>
     public ScheduleName Schedule { get; } = schedule;

@@ -19,6 +19,7 @@ public sealed class SimulationRun
     private readonly MemoryFile _memory;
     private readonly ReferenceImage _reference;
     private readonly bool _resizes;
+    private readonly List<byte[]>[] _reads;
     private long _ticks;
 
     private SimulationRun(SimulationImage image, IReadOnlyList<GuestProgram> programs, Scheduler scheduler)
@@ -28,6 +29,7 @@ public sealed class SimulationRun
         _scheduler = scheduler;
         _memory = image.CopyFile();
         _resizes = programs.Any(program => program.Resizes);
+        _reads = [.. programs.Select(_ => new List<byte[]>())];
         long largest = programs.SelectMany(program => program.Operations).Max(operation => operation.Kind == GuestOperationKind.Resize ? operation.Offset : 0);
         _reference = new ReferenceImage(Math.Max(image.Content.Length, largest), image.Content, Tick);
     }
@@ -35,9 +37,9 @@ public sealed class SimulationRun
     /// <summary>Runs one schedule.</summary>
     /// <param name="fault">A storage call that fails: number of the program, and which of its calls (from 1).</param>
     /// <param name="log">Gets a line for each step; null for none.</param>
-    /// <returns>True if the fault happened.</returns>
+    /// <returns>What came out of it.</returns>
     /// <exception cref="ScheduleFailedException">Something is wrong; the message tells the choices.</exception>
-    public static bool Run(
+    public static SimulationOutcome Run(
         SimulationImage image,
         IReadOnlyList<GuestProgram> programs,
         ScheduleChooser chooser,
@@ -50,7 +52,7 @@ public sealed class SimulationRun
         {
             SimulationRun run = new(image, programs, scheduler);
             MustEndAtOnce(run.RunAsync(chooser, mutant));
-            return scheduler.FaultHit;
+            return new SimulationOutcome(scheduler.FaultHit, run.Fingerprint(), scheduler.Choices.Count);
         }
         catch (Exception error) when (error is SimulationException or ModelMismatchException or BlockMountException or InvalidOperationException)
         {
@@ -68,9 +70,10 @@ public sealed class SimulationRun
             await disk.Device.ReadAsync(0, new byte[disk.Device.Size]);
         }
 
-        ObservedDisk observed = new(disk, _reference, Tick, concurrent: true);
-        foreach (GuestProgram program in _programs)
+        for (int i = 0; i < _programs.Count; i++)
         {
+            GuestProgram program = _programs[i];
+            ObservedDisk observed = new(disk, _reference, Tick, concurrent: true) { Read = _reads[i].Add };
             _scheduler.Start(() => RunProgramAsync(observed, program));
         }
 
@@ -154,6 +157,22 @@ public sealed class SimulationRun
         return content;
     }
 
+    // Of what the programs read, in the order of programs, and of the file after the close.
+    private int Fingerprint()
+    {
+        HashCode hash = default;
+        foreach (List<byte[]> reads in _reads)
+        {
+            foreach (byte[] read in reads)
+            {
+                hash.AddBytes(read);
+            }
+        }
+
+        hash.AddBytes(_memory.Content);
+        return hash.ToHashCode();
+    }
+
     private long Tick() => _ticks++;
 
     // Outside the schedule files complete at once, and so does everything else.
@@ -167,3 +186,9 @@ public sealed class SimulationRun
         work.GetAwaiter().GetResult();
     }
 }
+
+/// <summary>What came out of one schedule.</summary>
+/// <param name="FaultHit">The fault that was asked for happened.</param>
+/// <param name="Fingerprint">Of everything that can be seen: what was read, and the image file after the close.</param>
+/// <param name="Steps">Steps of the schedule.</param>
+public readonly record struct SimulationOutcome(bool FaultHit, int Fingerprint, int Steps);

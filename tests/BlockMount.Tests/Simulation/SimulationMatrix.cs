@@ -78,6 +78,13 @@ internal static class SimulationMatrix
         }
     }
 
+    /// <summary>The programs that a schedule names, as <see cref="Combinations"/> gives them.</summary>
+    internal static GuestProgram[] Named(SimulationImage image, IReadOnlyList<string> names)
+    {
+        IReadOnlyList<GuestProgram> programs = Programs(image);
+        return [.. names.Select((name, i) => Restamped(programs.Single(program => program.Name == name), names.Count - i))];
+    }
+
     // The same program twice must not write the same bytes.
     private static GuestProgram Restamped(GuestProgram program, int number) =>
         program with { Operations = [.. program.Operations.Select(operation => operation with { Stamp = operation.Stamp + (1000 * number) })] };
