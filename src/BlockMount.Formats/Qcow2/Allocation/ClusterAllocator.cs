@@ -92,7 +92,7 @@ public sealed class ClusterAllocator
         }
 
         await _refcounts.SetAsync(cluster, refcount - 1);
-        if (refcount == 1 && cluster.Index < _firstFree.Index)
+        if (refcount == 1 && cluster.Index < _firstFree.Index && !HistoricBug.Is(Bug.D6FreedNeverReused))
         {
             _firstFree = cluster;
         }

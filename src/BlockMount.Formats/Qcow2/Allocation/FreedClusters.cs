@@ -63,7 +63,7 @@ public sealed class FreedClusters
     }
 
     /// <summary>Everyone who may have seen hidden clusters as data has left: they can be filled again.</summary>
-    public bool IsHiddenOutOfSight => _epoch.HasPassed(_hiddenIn);
+    public bool IsHiddenOutOfSight => _epoch.HasPassed(_hiddenIn) || HistoricBug.Is(Bug.I5HiddenReusedInFlight);
 
     /// <summary>
     /// Takes out what the tables that are being written now no longer point to. Give it to <see cref="NowDurable"/> when they have been
@@ -91,9 +91,9 @@ public sealed class FreedClusters
     /// <summary>Frees what has passed the first two gates. On failure the rest stays in quarantine.</summary>
     public async ValueTask ReleaseReadyAsync()
     {
-        while (_durable.TryPeek(out Freed freed) && _epoch.HasPassed(freed.Epoch))
+        while (_durable.TryPeek(out Freed freed) && (_epoch.HasPassed(freed.Epoch) || HistoricBug.Is(Bug.D2FreedClusterReusedInFlight)))
         {
-            if (_punchHoles)
+            if (_punchHoles && !HistoricBug.Is(Bug.D3HolePunchedAfterReuse))
             {
                 await PunchAsync(freed.Run);
             }
@@ -124,7 +124,7 @@ public sealed class FreedClusters
         }
     }
 
-    private async ValueTask PunchCoreAsync(HostRun run)
+    internal async ValueTask PunchCoreAsync(HostRun run)
     {
         try
         {

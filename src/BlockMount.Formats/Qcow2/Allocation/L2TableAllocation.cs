@@ -60,6 +60,11 @@ public sealed class L2TableAllocation
 
         _order.TablesAfterFlush();
         _tables.L1.Set(_geometry.L1Index(cluster), L1Entry.ForOwnTable(offset));
+        if (HistoricBug.Is(Bug.D4LiveTableHandedOut) && !fresh)
+        {
+            await _allocator.ReleaseAsync(run);
+        }
+
         if (entry.IsPresent)
         {
             _freed.Unlinked(new HostRun(_geometry.HostClusterOf(entry.TableOffset), 1));

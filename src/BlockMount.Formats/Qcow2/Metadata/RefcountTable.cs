@@ -164,9 +164,13 @@ public sealed class RefcountTable
         if (_entries[tableIndex] == 0)
         {
             HostCluster block = new(tableIndex << _geometry.RefcountBlockBits);
-            await WriteBlockAsync(block, selfCount: 1);
+            await WriteBlockAsync(block, selfCount: HistoricBug.Is(Bug.D8BlockCountedTooLate) ? 0 : 1);
             await _file.FlushAsync();
             await LinkBlockAsync(tableIndex, block);
+            if (HistoricBug.Is(Bug.D8BlockCountedTooLate))
+            {
+                await SetAsync(block, 1);
+            }
         }
 
         return true;

@@ -89,7 +89,7 @@ public sealed class MappingLookup
     /// </summary>
     public long CheckedDataOffset(long hostOffset, long guestOffset)
     {
-        if (_geometry.OffsetInCluster(hostOffset) != 0 || hostOffset < _geometry.ClusterSize)
+        if (_geometry.OffsetInCluster(hostOffset) != 0 || (hostOffset < _geometry.ClusterSize && !HistoricBug.Is(Bug.D7DataAtOffsetZero)))
         {
             throw new BlockIOException(
                 Errno.EIO,

@@ -43,7 +43,8 @@ public sealed class WritePreparation
 
             GuestCluster first = _geometry.GuestClusterOf(offset);
             long wanted = ClustersWanted(first, offset, length);
-            RangeLock.Entry guestLock = await _writer.GuestClusters.LockAsync(first.Index, wanted);
+            long locked = HistoricBug.Is(Bug.D1LockDroppedAroundData) ? HistoricBug.Elsewhere() : first.Index;
+            RangeLock.Entry guestLock = await _writer.GuestClusters.LockAsync(locked, wanted);
             Qcow2Allocation? allocation = null;
             try
             {
@@ -98,7 +99,8 @@ public sealed class WritePreparation
         return new Qcow2Allocation(_geometry, first, run, fresh, isReuse: false, guestLock);
     }
 
-    private bool IsReusable(L2Entry entry) => entry.IsCopied && entry.Kind(_geometry.Version) == ClusterKind.ZeroAllocated;
+    private bool IsReusable(L2Entry entry) => (entry.IsCopied && entry.Kind(_geometry.Version) == ClusterKind.ZeroAllocated)
+        || (HistoricBug.Is(Bug.D7DataAtOffsetZero) && entry.Kind(_geometry.Version) == ClusterKind.ZeroPlain);
 
     private long ReusableRun(MetadataSlice slice, int index, long wanted)
     {
