@@ -118,6 +118,36 @@ public sealed class BlockDevice : IAsyncDisposable
         }
     }
 
+    /// <summary>Writes whole clusters compressed; see <see cref="Node.WriteCompressedAsync"/>. Counts as a write.</summary>
+    public async ValueTask WriteCompressedAsync(long offset, ReadOnlyMemory<byte> buffer)
+    {
+        if (!_gate.TryEnter())
+        {
+            await _gate.EnterAsync();
+        }
+
+        try
+        {
+            CheckWritable("compressed write");
+            CheckRange(offset, buffer.Length, Errno.ENOSPC, "compressed write");
+            if (!buffer.IsEmpty)
+            {
+                await _root.WriteCompressedAsync(offset, buffer);
+            }
+
+            Statistics.Writes.Succeeded(buffer.Length);
+        }
+        catch
+        {
+            Statistics.Writes.Failed();
+            throw;
+        }
+        finally
+        {
+            _gate.Exit();
+        }
+    }
+
     /// <summary>Makes the range read as zeros. <see cref="ZeroFlags.MayUnmap"/> counts only when discards are enabled.</summary>
     public async ValueTask ZeroAsync(long offset, long length, ZeroFlags flags, bool fua = false)
     {

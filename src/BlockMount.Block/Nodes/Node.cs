@@ -1,3 +1,4 @@
+using BlockMount.Base;
 using BlockMount.Formats;
 
 namespace BlockMount.Block.Nodes;
@@ -37,6 +38,14 @@ public abstract class Node : IAsyncDisposable
 
     /// <summary>Writes the buffer (not empty). On failure any part of it may have been written.</summary>
     public abstract ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> buffer);
+
+    /// <summary>
+    /// Writes whole clusters (of <see cref="ClusterSize"/>; the last one of the disk may be short) compressed, or as they are where compression
+    /// saves nothing. On failure any part may have been written.
+    /// </summary>
+    /// <exception cref="BlockIOException">EOPNOTSUPP: this node cannot. EINVAL: not whole clusters.</exception>
+    public virtual ValueTask WriteCompressedAsync(long offset, ReadOnlyMemory<byte> buffer) =>
+        throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to '{Name}'");
 
     /// <summary>Makes the range read as zeros, byte-exact, by metadata where possible.</summary>
     public abstract ValueTask ZeroAsync(long offset, long length, ZeroFlags flags);

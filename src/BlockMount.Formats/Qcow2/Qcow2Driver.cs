@@ -19,14 +19,22 @@ public sealed class Qcow2Driver : FormatDriver
     private readonly Geometry _geometry;
     private readonly MappingLookup _lookup;
     private readonly CompressedClusters _compressed;
+    private readonly ImageHealth _health;
     private readonly WriteSide? _write;
 
     // Changed only by ResizeAsync, under exclusive use.
     private long _virtualSize;
 
     private Qcow2Driver(
-        StorageFile file, Qcow2Header header, Geometry geometry, MappingLookup lookup, CompressedClusters compressed, WriteSide? write)
+        StorageFile file,
+        Qcow2Header header,
+        Geometry geometry,
+        MappingLookup lookup,
+        CompressedClusters compressed,
+        ImageHealth health,
+        WriteSide? write)
     {
+        _health = health;
         _file = file;
         _header = header;
         _geometry = geometry;
@@ -50,6 +58,9 @@ public sealed class Qcow2Driver : FormatDriver
     public override int ClusterSize => _geometry.ClusterSize;
 
     /// <inheritdoc/>
+    public override int ZeroUnit => _geometry.SubclusterSize;
+
+    /// <inheritdoc/>
     public override long AllocatedBytes => _file.AllocatedBytes;
 
     /// <inheritdoc/>
@@ -57,6 +68,9 @@ public sealed class Qcow2Driver : FormatDriver
 
     /// <summary>The header as it was when the image was opened.</summary>
     public Qcow2Header Header => _header;
+
+    /// <summary>What was found damaged while the image was open; null as long as nothing was.</summary>
+    public CorruptionReport? Corruption => _health.First;
 
     /// <summary>
     /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
@@ -70,13 +84,17 @@ public sealed class Qcow2Driver : FormatDriver
         Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
         FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name);
         Geometry geometry = new(header);
+        bool hasFeatureBits = !options.ReadOnly && header.Version >= 3;
+        IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
+        ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
+        OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
         L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
         MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
-        GuestTables tables = new(file, geometry, l1, l2);
-        MappingLookup lookup = new(file, geometry, tables);
+        GuestTables tables = new(health, geometry, l1, l2);
+        MappingLookup lookup = new(file, file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, options);
-        return new Qcow2Driver(file, header, geometry, lookup, compressed, write);
+        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, options);
+        return new Qcow2Driver(file, header, geometry, lookup, compressed, health, write);
     }
 
     /// <inheritdoc/>
@@ -87,14 +105,42 @@ public sealed class Qcow2Driver : FormatDriver
         _compressed.ReadAsync(mapping, _geometry.OffsetInCluster(offset), buffer);
 
     /// <inheritdoc/>
+    public override ValueTask OlderRequestsEndedAsync() => Writable.Metadata.OlderRequestsEndedAsync();
+
+    /// <inheritdoc/>
     public override ValueTask CommitWriteAsync(PendingAllocation allocation) => Writable.Commit.CommitAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
-    public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Writable.Commit.AbandonAsync((Qcow2Allocation)allocation);
+    public override ValueTask AbandonWriteAsync(PendingAllocation allocation) =>
+        // Also of an image that was found damaged meanwhile: others may be waiting for the guest clusters.
+        _write!.Commit.AbandonAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
-    public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags) =>
-        Writable.Drop.ZeroAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length), flags);
+    public override ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster)
+    {
+        if (_header.CryptMethod != 0 || _header.HasIncompatible(FeatureBits.ExternalDataFile))
+        {
+            string reason = _header.CryptMethod != 0 ? "is encrypted" : "has an external data file";
+            throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to '{_file.Name}', which {reason}");
+        }
+
+        return Writable.Compressed.WriteAsync(_geometry.GuestClusterOf(offset), cluster);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
+    {
+        GuestCluster first = _geometry.GuestClusterOf(offset);
+        if (_geometry.OffsetInCluster(offset) == 0 && (_geometry.OffsetInCluster(length) == 0 || offset + length == _virtualSize))
+        {
+            return Writable.Drop.ZeroAsync(first, _geometry.ClustersFor(length), flags);
+        }
+
+        // A disk may end inside a cluster; what lies behind its end may become zeros too.
+        int end = offset + length == _virtualSize ? _geometry.L2.Subclusters : _geometry.SubclusterOf(offset + length - 1) + 1;
+        int start = _geometry.SubclusterOf(offset);
+        return Writable.Drop.ZeroPartAsync(first, L2Format.MaskOf(start, end - start), flags);
+    }
 
     /// <inheritdoc/>
     public override ValueTask DiscardAsync(long offset, long length) =>
@@ -140,6 +186,7 @@ public sealed class Qcow2Driver : FormatDriver
         }
         finally
         {
+            await _health.Recorded;
             await _file.DisposeAsync();
         }
     }
@@ -149,10 +196,13 @@ public sealed class Qcow2Driver : FormatDriver
         _lookup.TryMap(offset, length, out Mapping mapping) ? new ValueTask<Mapping>(mapping) : MapSlowAsync(offset, length);
 
     /// <inheritdoc/>
-    protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length) =>
-        _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
+    protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length)
+    {
+        _health.ThrowIfCorrupt("write");
+        return _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
             : Writable.Preparation.PrepareAsync(offset, length);
+    }
 
     private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace)
     {
@@ -175,7 +225,14 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
-    private WriteSide Writable => _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+    private WriteSide Writable
+    {
+        get
+        {
+            _health.ThrowIfCorrupt("change");
+            return _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+        }
+    }
 
     private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
     {
@@ -196,12 +253,19 @@ public sealed class Qcow2Driver : FormatDriver
     private sealed class WriteSide
     {
         private WriteSide(
-            ReclaimEpoch epoch, MetadataWriter metadata, WritePreparation preparation, WriteCommit commit, DropClusters drop, Qcow2Resize resize)
+            ReclaimEpoch epoch,
+            MetadataWriter metadata,
+            WritePreparation preparation,
+            WriteCommit commit,
+            CompressedWrite compressed,
+            DropClusters drop,
+            Qcow2Resize resize)
         {
             Epoch = epoch;
             Metadata = metadata;
             Preparation = preparation;
             Commit = commit;
+            Compressed = compressed;
             Drop = drop;
             Resize = resize;
         }
@@ -214,6 +278,8 @@ public sealed class Qcow2Driver : FormatDriver
 
         internal WriteCommit Commit { get; }
 
+        internal CompressedWrite Compressed { get; }
+
         internal DropClusters Drop { get; }
 
         internal Qcow2Resize Resize { get; }
@@ -225,27 +291,31 @@ public sealed class Qcow2Driver : FormatDriver
             GuestTables tables,
             MappingLookup lookup,
             CompressedClusters compressed,
+            OverlapChecks checks,
             Qcow2OpenOptions options)
         {
             MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
-            WriteBackOrder order = new(file, blocks, tables.L2);
+            WriteBackOrder order = new(file, blocks, tables.L2, checks);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
-            RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, location);
+            RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
+            await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
             if (header.AutoclearFeatures != 0)
             {
                 await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, 0);
             }
 
-            ClusterAllocator allocator = new(file, geometry, refcounts, order);
+            ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
+            StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
-            FreedClusters freed = new(file, geometry, allocator, epoch, options.DiscardToHost);
-            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, order, compressed.Clear);
-            DropClusters drop = new(geometry, tables, metadata, header.Backing is not null);
+            FreedClusters freed = new(file, geometry, allocator, epoch, checks, options.DiscardToHost);
+            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
+            DropClusters drop = new(geometry, tables, lookup, metadata, header.Backing is not null);
             return new WriteSide(
                 epoch,
                 metadata,
                 new WritePreparation(file, geometry, tables, lookup, metadata),
                 new WriteCommit(geometry, tables, metadata),
+                new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
                 new Qcow2Resize(file, geometry, tables, lookup, metadata, drop));
         }

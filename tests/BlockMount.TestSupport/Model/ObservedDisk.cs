@@ -48,6 +48,7 @@ public sealed class ObservedDisk
                 await ReadAsync(operation);
                 break;
             case GuestOperationKind.Write:
+            case GuestOperationKind.WriteCompressed:
                 await ChangeAsync(_reference.BeginWrite(operation.Offset, operation.Data()), operation);
                 break;
             case GuestOperationKind.Zero:

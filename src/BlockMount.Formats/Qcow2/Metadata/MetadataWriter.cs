@@ -16,6 +16,7 @@ public sealed class MetadataWriter
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
     private readonly FreedClusters _freed;
+    private readonly ReclaimEpoch _epoch;
     private readonly Action _compressedFreed;
 
     /// <param name="compressedFreed">Called, under the mutex, when a compressed cluster loses its entry.</param>
@@ -25,17 +26,22 @@ public sealed class MetadataWriter
         GuestTables tables,
         ClusterAllocator allocator,
         FreedClusters freed,
+        ReclaimEpoch epoch,
         WriteBackOrder order,
+        OverlapChecks checks,
         Action compressedFreed)
     {
         _file = file;
         _geometry = geometry;
         _tables = tables;
         _freed = freed;
+        _epoch = epoch;
         _compressedFreed = compressedFreed;
         Allocator = allocator;
         Order = order;
-        L2Tables = new L2TableAllocation(file, geometry, tables, allocator, freed, order);
+        Checks = checks;
+        Hidden = new HiddenClusters(epoch);
+        L2Tables = new L2TableAllocation(file, geometry, tables, allocator, freed, order, checks);
     }
 
     /// <summary>Held while metadata is changed or written back.</summary>
@@ -50,34 +56,50 @@ public sealed class MetadataWriter
     /// <summary>The order of write-back.</summary>
     public WriteBackOrder Order { get; }
 
+    /// <summary>Which clusters hold metadata, and what may be written where.</summary>
+    public OverlapChecks Checks { get; }
+
     /// <summary>Creation of L2 tables.</summary>
     public L2TableAllocation L2Tables { get; }
+
+    /// <summary>Guest clusters whose place was data a short while ago. Under the mutex.</summary>
+    public HiddenClusters Hidden { get; }
 
     /// <summary>Puts the host clusters of an entry that was just overwritten into quarantine. Under the mutex.</summary>
     public void Unlink(L2Entry old)
     {
-        switch (old.Kind(_geometry.Version))
+        if (old.IsCompressed)
         {
-            case ClusterKind.Normal:
-            case ClusterKind.ZeroAllocated:
-                _freed.Unlinked(new HostRun(_geometry.HostClusterOf(old.HostOffset), 1));
-                break;
-            case ClusterKind.Compressed:
-                (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
-                HostCluster first = _geometry.HostClusterOf(offset);
-                _freed.Unlinked(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1));
-                _compressedFreed();
-                break;
-            default:
-                break;
+            (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
+            UnlinkData(_geometry.HostClustersOf(offset, length));
+            _compressedFreed();
+        }
+        else if (_geometry.L2.HasHostCluster(old) && !_geometry.HasDataFile)
+        {
+            UnlinkData(new HostRun(_geometry.HostClusterOf(AlignedDataOffset(old)), 1));
         }
     }
 
-    /// <summary>See <see cref="FreedClusters.Hidden"/>. Under the mutex.</summary>
-    public void Hide() => _freed.Hidden();
+    /// <summary>
+    /// Waits until everybody has left who was there at the call. The caller holds no lease, no lock and nothing that a lease holder waits for.
+    /// </summary>
+    public async ValueTask OlderRequestsEndedAsync()
+    {
+        long epoch = _epoch.Current;
+        while (true)
+        {
+            Task somebodyLeft = _epoch.NextEmptySlotAsync();
+            using (AsyncMutex.Releaser held = await Mutex.LockAsync())
+            {
+                if (_epoch.HasPassed(epoch))
+                {
+                    return;
+                }
+            }
 
-    /// <summary>See <see cref="FreedClusters.IsHiddenOutOfSight"/>. Under the mutex.</summary>
-    public bool IsHiddenOutOfSight => _freed.IsHiddenOutOfSight;
+            await somebodyLeft;
+        }
+    }
 
     /// <summary>Puts a run that no table in memory names any more into quarantine. Under the mutex.</summary>
     public void Unlink(HostRun run) => _freed.Unlinked(run);
@@ -141,6 +163,17 @@ public sealed class MetadataWriter
         await FlushAsync();
     }
 
+    // Freed as guest data, a table's cluster would be punched and handed out again.
+    private void UnlinkData(HostRun run)
+    {
+        Checks.CheckData(run);
+        _freed.Unlinked(run);
+    }
+
+    private long AlignedDataOffset(L2Entry entry) => _geometry.OffsetInCluster(entry.HostOffset) == 0
+        ? entry.HostOffset
+        : throw Checks.Health.Damaged("an L2 entry names a cluster that is not aligned", entry.HostOffset);
+
     private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync()
     {
         IReadOnlyList<FreedClusters.Freed> unlinked = _freed.TakeUnlinked();
@@ -178,6 +211,12 @@ public sealed class MetadataWriter
 
     private async ValueTask ReleaseReadyAsync()
     {
+        if (Checks.Health.IsCorrupt)
+        {
+            // Their refcounts may be wrong, too.
+            return;
+        }
+
         try
         {
             await _freed.ReleaseReadyAsync();
