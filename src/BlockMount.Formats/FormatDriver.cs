@@ -127,7 +127,17 @@ public abstract class FormatDriver : IAsyncDisposable
     /// Called while the image grows, when the new space can be written but is not yet part of the disk that others would open: there the
     /// node hides what a longer backing file holds. If it fails, the size stays as it was.
     /// </param>
-    public abstract ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null);
+    /// <param name="preallocation">How much of the new space gets its place at once; only for growing.</param>
+    public abstract ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off);
+
+    /// <summary>
+    /// Changes what the image names as its backing file; null removes the reference. Nothing else changes: what the guest would see otherwise has been
+    /// written before. On disk when it returns; after a crash the old or the new reference is there. Needs exclusive use.
+    /// </summary>
+    /// <exception cref="ImageFormatException">The reference cannot be stored; nothing was changed.</exception>
+    /// <exception cref="Base.BlockIOException">The format has no backing files (EOPNOTSUPP), or writing failed.</exception>
+    public virtual ValueTask SetBackingReferenceAsync(BackingReference? backing) =>
+        throw new Base.BlockIOException(Base.Errno.EOPNOTSUPP, $"changing the backing file of a {FormatName} image");
 
     /// <summary>Clean close: flushes, returns quarantined clusters, closes the file.</summary>
     public abstract ValueTask DisposeAsync();

@@ -99,6 +99,7 @@ public sealed class ChainOpener
                 CacheBytes = cacheBytes,
                 DiscardToHost = options.DiscardToHost,
                 DataFile = chain.DataFileOf(index),
+                OnCorruption = options.OnCorruption,
             });
         }
 

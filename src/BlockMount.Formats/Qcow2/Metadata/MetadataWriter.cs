@@ -127,6 +127,19 @@ public sealed class MetadataWriter
         }
     }
 
+    /// <summary>
+    /// Writes the header anew (<see cref="HeaderRewriter"/>). What it refers to is on disk. Under the mutex.
+    /// </summary>
+    /// <returns>The header as it is now.</returns>
+    /// <exception cref="ImageFormatException">The new header cannot be stored; nothing was changed.</exception>
+    internal async ValueTask<Qcow2Header> RewriteHeaderAsync(Func<Qcow2Header, Qcow2Header> change)
+    {
+        Checks.Health.ThrowIfCorrupt("change of the header");
+        Qcow2Header header = await HeaderRewriter.RewriteAsync(_file, Order, change);
+        await Checks.Health.MarkAgainIfCorruptAsync();
+        return header;
+    }
+
     /// <summary>Makes everything durable; see <see cref="FormatDriver.FlushAsync"/>. Takes the mutex, but not for the final flush.</summary>
     public async ValueTask FlushAsync()
     {
@@ -157,6 +170,11 @@ public sealed class MetadataWriter
             _freed.NowDurable(unlinked);
             await ReleaseReadyAsync();
         }
+
+        for (int i = 0; HistoricBug.Is(Bug.D3HolePunchedAfterReuse) && i < unlinked.Count; i++)
+        {
+            await _freed.PunchCoreAsync(unlinked[i].Run);
+        }
     }
 
     /// <summary>Flushes until nothing waits: for a clean close, when no lease is held any more.</summary>
@@ -181,6 +199,13 @@ public sealed class MetadataWriter
     private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync()
     {
         IReadOnlyList<FreedClusters.Freed> unlinked = _freed.TakeUnlinked();
+        if (HistoricBug.Is(Bug.I4ReleasedBeforeTables))
+        {
+            _freed.NowDurable(unlinked);
+            await ReleaseReadyAsync();
+            unlinked = [];
+        }
+
         try
         {
             await Order.WriteBackAsync(_tables.L1);
