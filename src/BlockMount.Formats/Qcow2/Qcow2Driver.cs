@@ -390,7 +390,7 @@ public sealed class Qcow2Driver : FormatDriver
             MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
             StorageFile? dataFile = options.DataFile;
             RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(dataFile!, options.DiscardToHost) : null;
-            WriteBackOrder order = new(file, dataFile, blocks, tables.L2, checks);
+            WriteBackOrder order = new(file, blocks, tables.L2, checks, dataFile);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);

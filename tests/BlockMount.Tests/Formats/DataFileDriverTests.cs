@@ -25,7 +25,7 @@ public sealed class DataFileDriverTests
     public async Task Write_GoesToTheGuestOffset_AndCluster0IsAllocatedByCopiedAlone(bool subclusters)
     {
         ImageGeometry geometry = subclusters ? s_plain with { ClusterBits = 14, ExtendedL2 = true, Size = 4 << 14 } : s_plain;
-        using Files files = new(geometry);
+        await using Files files = new(geometry);
         await using (Qcow2Driver driver = await files.OpenAsync())
         {
             await WriteAsync(driver, 0, 512);
@@ -46,8 +46,8 @@ public sealed class DataFileDriverTests
     [InlineData(Copied | (3 * Cluster))]
     public async Task Entry_ThatADataFileCannotHave_IsAnError(ulong entry)
     {
-        using Files files = new(s_raw);
-        files.SetEntry(2, entry);
+        await using Files files = new(s_raw);
+        await files.SetEntryAsync(2, entry);
         Qcow2Driver driver = await files.OpenAsync();
         var read = await Assert.ThrowsAsync<BlockIOException>(async () => await driver.MapAsync(2 * Cluster, 512, MapPurpose.Transfer));
         Assert.Equal(Errno.EIO, read.Errno);
@@ -60,7 +60,7 @@ public sealed class DataFileDriverTests
     [Fact]
     public async Task Open_WithoutItsDataFile_OrWithOneTooMany_IsRefused()
     {
-        using Files files = new(s_plain);
+        await using Files files = new(s_plain);
         await Assert.ThrowsAsync<ImageFormatException>(async () => await Qcow2Driver.OpenAsync(files.Image.Reopen(), new Qcow2OpenOptions()));
         MemoryFile plain = new("plain", readOnly: false, EmptyImage.Create(s_plain with { DataFile = DataFileKind.None }));
         await Assert.ThrowsAsync<ImageFormatException>(
@@ -71,7 +71,7 @@ public sealed class DataFileDriverTests
     public async Task LastCluster_WrittenInPart_DoesNotMakeTheFileLongerThanTheDisk()
     {
         ImageGeometry geometry = s_plain with { Size = (2 * Cluster) + 512 };
-        using Files files = new(geometry);
+        await using Files files = new(geometry);
         await using Qcow2Driver driver = await files.OpenAsync();
         using MapLease lease = driver.EnterLease();
         WritePlan plan = await driver.PrepareWriteAsync(2 * Cluster, 100);
@@ -85,7 +85,7 @@ public sealed class DataFileDriverTests
     [InlineData(false)]
     public async Task WriteAfterGivingUp_OlderReadStillInFlight_WaitsForIt(bool discard)
     {
-        using Files files = new(s_plain);
+        await using Files files = new(s_plain);
         await using Qcow2Driver driver = await files.OpenAsync();
         await WriteAsync(driver, 0, Cluster);
         MapLease older = driver.EnterLease();
@@ -111,7 +111,7 @@ public sealed class DataFileDriverTests
     [InlineData(false)]
     public async Task Raw_ZeroesAndDiscards_ReachTheFileAndLeaveTheEntries(bool discardToHost)
     {
-        using Files files = new(s_raw);
+        await using Files files = new(s_raw);
         await using (Qcow2Driver driver = await files.OpenAsync(discardToHost))
         {
             Assert.Equal(1, driver.ZeroUnit);
@@ -132,7 +132,7 @@ public sealed class DataFileDriverTests
     [Fact]
     public async Task RawBit_OverABackingFile_IsCleared()
     {
-        using Files files = new(s_raw, "base");
+        await using Files files = new(s_raw, "base");
         await using (Qcow2Driver driver = await files.OpenAsync())
         {
             Assert.Equal(Cluster, driver.ZeroUnit);
@@ -144,7 +144,7 @@ public sealed class DataFileDriverTests
     [Fact]
     public async Task Raw_Resized_FileFollowsAndNewSpaceIsLinked()
     {
-        using Files files = new(s_raw);
+        await using Files files = new(s_raw);
         await using (Qcow2Driver driver = await files.OpenAsync())
         {
             await WriteAsync(driver, 0, Clusters * Cluster);
@@ -174,7 +174,7 @@ public sealed class DataFileDriverTests
     }
 
     /// <summary>An image and its data file in memory.</summary>
-    private sealed class Files(ImageGeometry geometry, string? backing = null) : IDisposable
+    private sealed class Files(ImageGeometry geometry, string? backing = null) : IAsyncDisposable
     {
         public MemoryFile Image { get; } = new("image", readOnly: false, EmptyImage.Create(geometry, backing, backing is null ? null : "raw"));
 
@@ -188,18 +188,17 @@ public sealed class DataFileDriverTests
         public ulong Entry(int cluster, ImageGeometry of) => BinaryPrimitives.ReadUInt64BigEndian(
             Image.ToArray().AsSpan((int)Table(of.ClusterSize) + (cluster * of.L2EntrySize)));
 
-        public void SetEntry(int cluster, ulong entry)
+        public async Task SetEntryAsync(int cluster, ulong entry)
         {
             byte[] changed = new byte[8];
             BinaryPrimitives.WriteUInt64BigEndian(changed, entry);
-            // Completes at once: a file in memory.
-            Assert.True(Image.WriteAsync(Table(geometry.ClusterSize) + (cluster * geometry.L2EntrySize), changed).IsCompletedSuccessfully);
+            await Image.WriteAsync(Table(geometry.ClusterSize) + (cluster * geometry.L2EntrySize), changed);
         }
 
-        public void Dispose()
+        public async ValueTask DisposeAsync()
         {
-            Assert.True(Image.DisposeAsync().IsCompletedSuccessfully);
-            Assert.True(Data.DisposeAsync().IsCompletedSuccessfully);
+            await Image.DisposeAsync();
+            await Data.DisposeAsync();
         }
 
         private long Table(int clusterSize) =>

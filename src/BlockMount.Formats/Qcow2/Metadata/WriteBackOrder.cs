@@ -27,7 +27,7 @@ public sealed class WriteBackOrder
     private BlockIOException? _poison;
 
     /// <param name="dataFile">The external data file; null if guest data lives in <paramref name="file"/>.</param>
-    public WriteBackOrder(StorageFile file, StorageFile? dataFile, MetadataCache refcounts, MetadataCache l2, OverlapChecks checks)
+    public WriteBackOrder(StorageFile file, MetadataCache refcounts, MetadataCache l2, OverlapChecks checks, StorageFile? dataFile = null)
     {
         _file = file;
         _dataFile = dataFile;
