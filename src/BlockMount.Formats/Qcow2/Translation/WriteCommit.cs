@@ -34,7 +34,7 @@ public sealed class WriteCommit
                 _tables.Write(slice, index + i, Linked(old, allocation, i));
                 if (!allocation.IsFill)
                 {
-                    _writer.Unlink(old);
+                    _writer.Unlink(old, FreeReason.Other);
                 }
             }
 
