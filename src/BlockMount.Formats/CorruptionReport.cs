@@ -15,8 +15,8 @@ public sealed record CorruptionReport(string FileName, string What, long HostOff
 
     /// <summary>What was found and where, on one line.</summary>
     public string Message => GuestOffset is { } guest
-        ? $"'{FileName}' is damaged: {What} (host offset {HostOffset:#x}, guest offset {guest:#x})"
-        : $"'{FileName}' is damaged: {What} (host offset {HostOffset:#x})";
+        ? $"'{FileName}' is damaged: {What} (host offset 0x{HostOffset:x}, guest offset 0x{guest:x})"
+        : $"'{FileName}' is damaged: {What} (host offset 0x{HostOffset:x})";
 
     /// <summary>What to do.</summary>
     public string Hint => IsFatal

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using BlockMount.Base;
 
 namespace BlockMount.Formats;
 
@@ -90,6 +91,16 @@ public abstract class FormatDriver : IAsyncDisposable
     public abstract ValueTask AbandonWriteAsync(PendingAllocation allocation);
 
     /// <summary>
+    /// Stores one whole guest cluster compressed, whatever it was before. <paramref name="cluster"/> has <see cref="ClusterSize"/> bytes, or
+    /// reaches the end of the disk; <paramref name="offset"/> is a multiple of <see cref="ClusterSize"/>. Unlike other guest data it is
+    /// written by the driver, because it has no flat place in the file. Compresses on the caller's thread.
+    /// </summary>
+    /// <returns>False if compression saves nothing: nothing was written, and the node writes the cluster as it is.</returns>
+    /// <exception cref="BlockIOException">EOPNOTSUPP: the image cannot hold compressed clusters.</exception>
+    public virtual ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster) =>
+        throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to a {FormatName} image");
+
+    /// <summary>
     /// Makes a range read as zeros by metadata alone. It starts on a boundary of <see cref="ZeroUnit"/> and ends on one or at the end of the image.
     /// Either it consists of whole clusters, or it lies in one.
     /// </summary>
@@ -116,7 +127,17 @@ public abstract class FormatDriver : IAsyncDisposable
     /// Called while the image grows, when the new space can be written but is not yet part of the disk that others would open: there the
     /// node hides what a longer backing file holds. If it fails, the size stays as it was.
     /// </param>
-    public abstract ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null);
+    /// <param name="preallocation">How much of the new space gets its place at once; only for growing.</param>
+    public abstract ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off);
+
+    /// <summary>
+    /// Changes what the image names as its backing file; null removes the reference. Nothing else changes: what the guest would see otherwise has been
+    /// written before. On disk when it returns; after a crash the old or the new reference is there. Needs exclusive use.
+    /// </summary>
+    /// <exception cref="ImageFormatException">The reference cannot be stored; nothing was changed.</exception>
+    /// <exception cref="Base.BlockIOException">The format has no backing files (EOPNOTSUPP), or writing failed.</exception>
+    public virtual ValueTask SetBackingReferenceAsync(BackingReference? backing) =>
+        throw new Base.BlockIOException(Base.Errno.EOPNOTSUPP, $"changing the backing file of a {FormatName} image");
 
     /// <summary>Clean close: flushes, returns quarantined clusters, closes the file.</summary>
     public abstract ValueTask DisposeAsync();

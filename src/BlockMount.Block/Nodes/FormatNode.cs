@@ -121,6 +121,35 @@ public sealed class FormatNode : Node
     }
 
     /// <inheritdoc/>
+    public override async ValueTask WriteCompressedAsync(long offset, ReadOnlyMemory<byte> buffer)
+    {
+        long end = offset + buffer.Length;
+        if (!Alignment.IsAligned(offset, ClusterSize) || (end != Size && !Alignment.IsAligned(end, ClusterSize)))
+        {
+            throw new BlockIOException(
+                Errno.EINVAL, $"compressed write of {buffer.Length} bytes at {offset} to '{FileName}', which are not whole clusters of {ClusterSize} bytes");
+        }
+
+        while (!buffer.IsEmpty)
+        {
+            ReadOnlyMemory<byte> cluster = buffer[..Math.Min(ClusterSize, buffer.Length)];
+            bool stored;
+            using (MapLease lease = _driver.EnterLease())
+            {
+                stored = await _driver.WriteCompressedAsync(offset, cluster);
+            }
+
+            if (!stored)
+            {
+                await WriteAsync(offset, cluster);
+            }
+
+            offset += cluster.Length;
+            buffer = buffer[cluster.Length..];
+        }
+    }
+
+    /// <inheritdoc/>
     public override async ValueTask ZeroAsync(long offset, long length, ZeroFlags flags)
     {
         WholeClusters units = WholeClusters.Of(offset, length, _driver.ZeroUnit, Size);
@@ -170,14 +199,15 @@ public sealed class FormatNode : Node
     }
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long size)
+    public override async ValueTask ResizeAsync(long size, Preallocation preallocation = Preallocation.Off)
     {
         long oldSize = Size;
         // A backing file longer than the old disk must not show through in the new space, not even after a crash. The rest of the old last
         // cluster may hold what an earlier shrink cut off: where it is shared with a snapshot or compressed, this copies it.
         long clusterEnd = Math.Min(size, Alignment.Up(oldSize, _driver.ClusterSize));
         long hiddenEnd = Math.Max(clusterEnd, Math.Min(size, _backing?.Size ?? 0));
-        await _driver.ResizeAsync(size, hiddenEnd > oldSize ? () => ZeroAsync(oldSize, hiddenEnd - oldSize, ZeroFlags.MayUnmap) : null);
+        await _driver.ResizeAsync(
+            size, hiddenEnd > oldSize ? () => ZeroAsync(oldSize, hiddenEnd - oldSize, ZeroFlags.MayUnmap) : null, preallocation);
     }
 
     /// <inheritdoc/>

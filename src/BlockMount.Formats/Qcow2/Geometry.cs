@@ -99,6 +99,13 @@ public sealed class Geometry
     /// <summary>Clusters needed for <paramref name="bytes"/>.</summary>
     public long ClustersFor(long bytes) => (bytes + ClusterSize - 1) >> ClusterBits;
 
+    /// <summary>The clusters of the image file that a byte range (not empty) touches.</summary>
+    public HostRun HostClustersOf(long hostOffset, int length)
+    {
+        HostCluster first = HostClusterOf(hostOffset);
+        return new HostRun(first, HostClusterOf(hostOffset + length - 1) - first + 1);
+    }
+
     /// <summary>Index into the L1 table.</summary>
     public long L1Index(GuestCluster cluster) => cluster.Index >> (ClusterBits - L2EntryBits);
 

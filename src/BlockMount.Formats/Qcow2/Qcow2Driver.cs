@@ -1,5 +1,7 @@
 using BlockMount.Base;
+using BlockMount.Base.Async;
 using BlockMount.Formats.Qcow2.Allocation;
+using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.Compression;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
@@ -15,15 +17,15 @@ namespace BlockMount.Formats.Qcow2;
 public sealed class Qcow2Driver : FormatDriver
 {
     private readonly StorageFile _file;
-    private readonly Qcow2Header _header;
     private readonly Geometry _geometry;
     private readonly MappingLookup _lookup;
     private readonly CompressedClusters _compressed;
     private readonly ImageHealth _health;
     private readonly WriteSide? _write;
 
-    // Changed only by ResizeAsync, under exclusive use.
+    // Changed only under exclusive use, by ResizeAsync and SetBackingReferenceAsync.
     private long _virtualSize;
+    private Qcow2Header _header;
 
     private Qcow2Driver(
         StorageFile file,
@@ -66,16 +68,25 @@ public sealed class Qcow2Driver : FormatDriver
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
 
-    /// <summary>The header as it was when the image was opened.</summary>
+    /// <summary>
+    /// What else depends on the size of the disk (persistent bitmaps): awaited by <see cref="ResizeAsync"/>, under its exclusive use, with the
+    /// new size in bytes, before the header says it. If it fails, the size stays as it was.
+    /// </summary>
+    public Func<long, ValueTask>? SizeChanging { get; set; }
+
+    /// <summary>The header as it was when the image was opened, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
+
+    /// <summary>The persistent bitmaps of a writable image; null if the image is open read-only (see <see cref="LoadBitmapsAsync"/>).</summary>
+    public PersistentBitmapStore? Bitmaps => _write?.Bitmaps;
 
     /// <summary>What was found damaged while the image was open; null as long as nothing was.</summary>
     public CorruptionReport? Corruption => _health.First;
 
     /// <summary>
     /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
-    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits, because this program does not keep
-    /// what they stand for.
+    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits of what this program does not keep true, and
+    /// marks persistent bitmaps as in use.
     /// </summary>
     /// <exception cref="ImageFormatException">Not a usable image; see <see cref="FeaturePolicy"/>.</exception>
     /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
@@ -115,8 +126,22 @@ public sealed class Qcow2Driver : FormatDriver
         _write!.Commit.AbandonAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
+    public override ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster)
+    {
+        if (_header.CryptMethod != 0 || _header.HasIncompatible(FeatureBits.ExternalDataFile))
+        {
+            string reason = _header.CryptMethod != 0 ? "is encrypted" : "has an external data file";
+            throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to '{_file.Name}', which {reason}");
+        }
+
+        Writable.Bitmaps.GuestDataChanged();
+        return Writable.Compressed.WriteAsync(_geometry.GuestClusterOf(offset), cluster);
+    }
+
+    /// <inheritdoc/>
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
     {
+        Writable.Bitmaps.GuestDataChanged();
         GuestCluster first = _geometry.GuestClusterOf(offset);
         if (_geometry.OffsetInCluster(offset) == 0 && (_geometry.OffsetInCluster(length) == 0 || offset + length == _virtualSize))
         {
@@ -130,15 +155,20 @@ public sealed class Qcow2Driver : FormatDriver
     }
 
     /// <inheritdoc/>
-    public override ValueTask DiscardAsync(long offset, long length) =>
-        Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+    public override ValueTask DiscardAsync(long offset, long length)
+    {
+        Writable.Bitmaps.GuestDataChanged();
+        return Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+    }
 
     /// <inheritdoc/>
     public override ValueTask FlushAsync() => _write is null ? ValueTask.CompletedTask : _write.Metadata.FlushAsync();
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null)
+    public override async ValueTask ResizeAsync(
+        long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off)
     {
+        PreallocationFill.CheckGrows(preallocation, _virtualSize, size, _file.Name);
         if (_header.Version < 3 && _header.SnapshotCount > 0)
         {
             throw new BlockIOException(
@@ -150,16 +180,42 @@ public sealed class Qcow2Driver : FormatDriver
         Writable.Resize.Check(size);
         if (size > _virtualSize)
         {
-            await GrowAsync(size, fillNewSpace);
+            await GrowAsync(size, fillNewSpace, preallocation);
         }
         else if (size < _virtualSize)
         {
+            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
             // From here on the disk is short, whatever becomes of the clusters behind its end.
             _virtualSize = size;
             await Writable.Resize.FreeBeyondAsync(size);
         }
+
+        await Writable.Bitmaps.ResizeAsync(size);
     }
+
+    /// <inheritdoc/>
+    public override async ValueTask SetBackingReferenceAsync(BackingReference? backing)
+    {
+        if (backing is not null && (_header.AutoclearFeatures & FeatureBits.RawExternalData) != 0)
+        {
+            throw new ImageFormatException($"'{_file.Name}' has a raw external data file, which must stand for itself: it cannot have a backing file");
+        }
+
+        WriteSide write = Writable;
+        // What the guest sees without the old backing file is on disk before the reference goes.
+        await write.Metadata.FlushAsync();
+        using AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync();
+        await write.Metadata.RewriteHeaderAsync(header => header with { Backing = backing });
+        _header = _header with { Backing = backing };
+        write.Drop.HasBacking = backing is not null;
+    }
+
+    /// <summary>The persistent bitmaps as the file lists them, for an image that is open read-only.</summary>
+    public ValueTask<BitmapDirectory> LoadBitmapsAsync() => BitmapDirectory.LoadAsync(_file, _header);
+
+    /// <summary>Reads a bitmap that <see cref="LoadBitmapsAsync"/> returned.</summary>
+    public BitmapReader OpenBitmap(StoredBitmap bitmap) => new(_file, ClusterSize, bitmap);
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
@@ -169,6 +225,7 @@ public sealed class Qcow2Driver : FormatDriver
             if (_write is not null)
             {
                 await _write.Metadata.FlushForCloseAsync();
+                await _write.Bitmaps.CloseAsync();
             }
         }
         finally
@@ -186,12 +243,15 @@ public sealed class Qcow2Driver : FormatDriver
     protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length)
     {
         _health.ThrowIfCorrupt("write");
+        Writable.Bitmaps.GuestDataChanged();
         return _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
             : Writable.Preparation.PrepareAsync(offset, length);
     }
 
-    private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace)
+    private ValueTask AnnounceAsync(long size) => SizeChanging?.Invoke(size) ?? ValueTask.CompletedTask;
+
+    private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace, Preallocation preallocation)
     {
         long oldSize = _virtualSize;
         await Writable.Resize.MakeRoomAsync(oldSize, size);
@@ -203,11 +263,18 @@ public sealed class Qcow2Driver : FormatDriver
                 await fillNewSpace();
             }
 
+            await PreallocatedGrowth.RunAsync(this, oldSize, size, preallocation);
+            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
         }
         catch
         {
             _virtualSize = oldSize;
+            if (preallocation != Preallocation.Off)
+            {
+                await Writable.Resize.TryFreeBeyondAsync(oldSize);
+            }
+
             throw;
         }
     }
@@ -271,14 +338,23 @@ public sealed class Qcow2Driver : FormatDriver
     private sealed class WriteSide
     {
         private WriteSide(
-            ReclaimEpoch epoch, MetadataWriter metadata, WritePreparation preparation, WriteCommit commit, DropClusters drop, Qcow2Resize resize)
+            ReclaimEpoch epoch,
+            MetadataWriter metadata,
+            WritePreparation preparation,
+            WriteCommit commit,
+            CompressedWrite compressed,
+            DropClusters drop,
+            Qcow2Resize resize,
+            PersistentBitmapStore bitmaps)
         {
             Epoch = epoch;
             Metadata = metadata;
             Preparation = preparation;
             Commit = commit;
+            Compressed = compressed;
             Drop = drop;
             Resize = resize;
+            Bitmaps = bitmaps;
         }
 
         internal ReclaimEpoch Epoch { get; }
@@ -289,9 +365,13 @@ public sealed class Qcow2Driver : FormatDriver
 
         internal WriteCommit Commit { get; }
 
+        internal CompressedWrite Compressed { get; }
+
         internal DropClusters Drop { get; }
 
         internal Qcow2Resize Resize { get; }
+
+        internal PersistentBitmapStore Bitmaps { get; }
 
         internal static async ValueTask<WriteSide> OpenAsync(
             StorageFile file,
@@ -310,12 +390,15 @@ public sealed class Qcow2Driver : FormatDriver
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
-            if (header.AutoclearFeatures != 0)
+            BitmapDirectory directory = await PersistentBitmapStore.LoadAsync(file, header, geometry, checks);
+            ulong maintained = FeatureBits.AutoclearMaintained & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps);
+            if ((header.AutoclearFeatures & ~maintained) != 0)
             {
-                await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, 0);
+                await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, header.AutoclearFeatures & maintained);
             }
 
             ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
+            StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
             FreedClusters freed = new(file, geometry, allocator, epoch, checks, new DiscardPolicy(options.DiscardToHost, options.PassDiscardSnapshot, options.PassDiscardOther));
             MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
@@ -325,8 +408,10 @@ public sealed class Qcow2Driver : FormatDriver
                 metadata,
                 new WritePreparation(file, geometry, tables, lookup, metadata),
                 new WriteCommit(geometry, tables, metadata),
+                new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
-                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop));
+                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop),
+                await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory, header.Size));
         }
     }
 }

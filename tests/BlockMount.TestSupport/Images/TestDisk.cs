@@ -1,3 +1,4 @@
+using BlockMount.Base;
 using BlockMount.Block.Devices;
 using BlockMount.Formats;
 using BlockMount.TestSupport.Model;
@@ -27,6 +28,7 @@ public sealed class TestDisk : IAsyncDisposable
     {
         GuestOperationKind.Read => Device.ReadAsync(operation.Offset, buffer),
         GuestOperationKind.Write => Device.WriteAsync(operation.Offset, operation.Data()),
+        GuestOperationKind.WriteCompressed => WriteCompressedAsync(operation),
         GuestOperationKind.Zero => Device.ZeroAsync(operation.Offset, operation.Length, ZeroFlags.None),
         GuestOperationKind.ZeroMayUnmap => Device.ZeroAsync(operation.Offset, operation.Length, ZeroFlags.MayUnmap),
         GuestOperationKind.Discard => Device.DiscardAsync(operation.Offset, operation.Length),
@@ -34,6 +36,15 @@ public sealed class TestDisk : IAsyncDisposable
         GuestOperationKind.Resize => Device.ResizeAsync(operation.Offset),
         _ => ValueTask.CompletedTask,
     };
+
+    // A disk of another size (a workload that was shortened) may have left no whole clusters of it: then it is a normal write.
+    private ValueTask WriteCompressedAsync(GuestOperation operation)
+    {
+        long end = operation.Offset + operation.Length;
+        bool whole = Alignment.IsAligned(operation.Offset, Device.Root.ClusterSize)
+            && (end == Device.Size || Alignment.IsAligned(end, Device.Root.ClusterSize));
+        return whole ? Device.WriteCompressedAsync(operation.Offset, operation.Data()) : Device.WriteAsync(operation.Offset, operation.Data());
+    }
 
     /// <summary>Closes the device cleanly.</summary>
     public ValueTask DisposeAsync() => Device.DisposeAsync();

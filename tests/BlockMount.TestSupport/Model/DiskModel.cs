@@ -29,7 +29,8 @@ public sealed class DiskModel
         switch (operation.Kind)
         {
             case GuestOperationKind.Write:
-                StampedBytes.Fill(_content.AsSpan((int)operation.Offset, operation.Length), operation.Stamp);
+            case GuestOperationKind.WriteCompressed:
+                operation.FillData(_content.AsSpan((int)operation.Offset, operation.Length));
                 break;
             case GuestOperationKind.Zero:
             case GuestOperationKind.ZeroMayUnmap:

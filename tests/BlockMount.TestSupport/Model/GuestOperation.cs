@@ -17,6 +17,9 @@ public enum GuestOperationKind
 
     /// <summary>Close the image cleanly and open it again.</summary>
     Reopen,
+
+    /// <summary>Write whole clusters compressed; data that compresses badly or not at all is among them.</summary>
+    WriteCompressed,
 }
 
 /// <summary>One operation of a workload.</summary>
@@ -27,7 +30,7 @@ public readonly record struct GuestOperation(GuestOperationKind Kind, long Offse
 {
     /// <summary>It acts on <see cref="Length"/> bytes at <see cref="Offset"/>, which must lie inside the disk.</summary>
     public bool HasRange => Kind is GuestOperationKind.Read or GuestOperationKind.Write or GuestOperationKind.Zero or GuestOperationKind.ZeroMayUnmap
-        or GuestOperationKind.Discard;
+        or GuestOperationKind.Discard or GuestOperationKind.WriteCompressed;
 
     /// <summary>It has a range of which nothing is left: there is nothing to do.</summary>
     public bool IsEmpty => HasRange && Length == 0;
@@ -39,7 +42,17 @@ public readonly record struct GuestOperation(GuestOperationKind Kind, long Offse
     public byte[] Data()
     {
         byte[] data = new byte[Length];
-        StampedBytes.Fill(data, Stamp);
+        FillData(data);
         return data;
+    }
+
+    /// <summary>The same, into <paramref name="data"/>, which is as long as the operation.</summary>
+    public void FillData(Span<byte> data)
+    {
+        StampedBytes.Fill(data, Stamp);
+        if (Kind == GuestOperationKind.WriteCompressed)
+        {
+            StampedBytes.Thin(data, Stamp);
+        }
     }
 }

@@ -24,6 +24,21 @@ public static class StampedBytes
         }
     }
 
+    /// <summary>Makes most blocks of 512 bytes compressible, each in a degree of its own: few different bytes, none of them zero.</summary>
+    public static void Thin(Span<byte> bytes, int stamp)
+    {
+        const int BlockSize = 512;
+        ulong state = unchecked((ulong)stamp);
+        for (; !bytes.IsEmpty; bytes = bytes[Math.Min(BlockSize, bytes.Length)..])
+        {
+            int mask = (Next(ref state) >> 8 & 7) switch { 0 => 0xff, < 4 => 0x01, < 6 => 0x07, _ => 0x1f };
+            foreach (ref byte value in bytes[..Math.Min(BlockSize, bytes.Length)])
+            {
+                value = (byte)(mask == 0xff ? value : 0x60 + ((value >> 2) & mask));
+            }
+        }
+    }
+
     private static ulong Next(ref ulong state)
     {
         state = unchecked(state + 0x9e3779b97f4a7c15);

@@ -37,7 +37,8 @@ public sealed class WorkloadGenerator
         if (operation.HasRange)
         {
             (long offset, int length) = NextRange();
-            return operation with { Offset = offset, Length = length, Stamp = _stamp++ };
+            operation = operation with { Offset = offset, Length = length, Stamp = _stamp++ };
+            return operation.Kind == GuestOperationKind.WriteCompressed ? InWholeClusters(operation) : operation;
         }
 
         if (operation.Kind == GuestOperationKind.Resize)
@@ -59,6 +60,13 @@ public sealed class WorkloadGenerator
         }
 
         return operations;
+    }
+
+    private GuestOperation InWholeClusters(GuestOperation operation)
+    {
+        long first = Alignment.Down(operation.Offset, _clusterSize);
+        long end = Math.Min(Size, Alignment.Up(operation.Offset + operation.Length, _clusterSize));
+        return operation with { Offset = first, Length = (int)(end - first) };
     }
 
     // Edges are where mistakes live: clusters, sectors, single bytes beside them, now and then the whole disk.

@@ -32,13 +32,16 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
 
     public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Inner.AbandonWriteAsync(allocation);
 
+    public override ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster) => Inner.WriteCompressedAsync(offset, cluster);
+
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags) => Inner.ZeroAsync(offset, length, flags);
 
     public override ValueTask DiscardAsync(long offset, long length) => Inner.DiscardAsync(offset, length);
 
     public override ValueTask FlushAsync() => Inner.FlushAsync();
 
-    public override ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null) => Inner.ResizeAsync(size, fillNewSpace);
+    public override ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off) =>
+        Inner.ResizeAsync(size, fillNewSpace, preallocation);
 
     public override ValueTask DisposeAsync() => Inner.DisposeAsync();
 

@@ -57,6 +57,8 @@ public sealed class FailNthTests(ITestOutputHelper output)
         { "zero", GuestOperationKind.Zero, 100, 20000 },
         { "zero with unmap", GuestOperationKind.ZeroMayUnmap, 600, 36000 },
         { "discard", GuestOperationKind.Discard, 0, Size },
+        { "compressed write", GuestOperationKind.WriteCompressed, 28672, 8192 },
+        { "compressed write over data and zeros", GuestOperationKind.WriteCompressed, 0, Size },
         { "flush", GuestOperationKind.Flush, 0, 0 },
         { "grow", GuestOperationKind.Resize, 4 * Size, 0 },
         { "shrink", GuestOperationKind.Resize, 4096, 0 },

@@ -29,6 +29,7 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
     {
         { GuestOperationKind.Read, 300 },
         { GuestOperationKind.Write, 350 },
+        { GuestOperationKind.WriteCompressed, 50 },
         { GuestOperationKind.Zero, 80 },
         { GuestOperationKind.ZeroMayUnmap, 80 },
         { GuestOperationKind.Discard, 90 },
@@ -69,7 +70,7 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
     [Fact]
     public void FreedClustersReusedTooEarly_IsReported()
     {
-        for (int seed = FirstSeed; seed < FirstSeed + Runs; seed++)
+        for (int seed = FirstSeed; seed < FirstSeed + (3 * Runs); seed++)
         {
             try
             {

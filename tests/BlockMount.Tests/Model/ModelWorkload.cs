@@ -18,7 +18,8 @@ internal static class ModelWorkload
     private static readonly WorkloadMix s_mix = new()
     {
         { GuestOperationKind.Read, 250 },
-        { GuestOperationKind.Write, 350 },
+        { GuestOperationKind.Write, 280 },
+        { GuestOperationKind.WriteCompressed, 70 },
         { GuestOperationKind.Zero, 80 },
         { GuestOperationKind.ZeroMayUnmap, 80 },
         { GuestOperationKind.Discard, 100 },

@@ -17,7 +17,8 @@ internal sealed class PowerCutRun
     private static readonly WorkloadMix s_mix = new()
     {
         { GuestOperationKind.Read, 20 },
-        { GuestOperationKind.Write, 400 },
+        { GuestOperationKind.Write, 320 },
+        { GuestOperationKind.WriteCompressed, 80 },
         { GuestOperationKind.Zero, 90 },
         { GuestOperationKind.ZeroMayUnmap, 90 },
         { GuestOperationKind.Discard, 110 },
@@ -29,7 +30,8 @@ internal sealed class PowerCutRun
     private static readonly WorkloadMix s_concurrentMix = new()
     {
         { GuestOperationKind.Read, 200 },
-        { GuestOperationKind.Write, 400 },
+        { GuestOperationKind.Write, 320 },
+        { GuestOperationKind.WriteCompressed, 80 },
         { GuestOperationKind.Zero, 80 },
         { GuestOperationKind.ZeroMayUnmap, 80 },
         { GuestOperationKind.Discard, 90 },

@@ -28,6 +28,9 @@ public sealed class ClusterAllocator
         _order = order;
     }
 
+    /// <summary>Called, under the mutex, when a cluster's last reference has been taken from it; null for nobody.</summary>
+    public Action<HostCluster>? ClusterFreed { get; set; }
+
     /// <summary>
     /// Takes 1 to <paramref name="count"/> contiguous clusters, with refcount 1. On failure nothing was taken.
     /// </summary>
@@ -90,9 +93,10 @@ public sealed class ClusterAllocator
         }
 
         await _refcounts.SetAsync(cluster, refcount - 1);
-        if (refcount == 1 && cluster.Index < _firstFree.Index)
+        if (refcount == 1)
         {
-            _firstFree = cluster;
+            ClusterFreed?.Invoke(cluster);
+            _firstFree = new HostCluster(HistoricBug.Is(Bug.D6FreedNeverReused) ? _firstFree.Index : Math.Min(_firstFree.Index, cluster.Index));
         }
     }
 

@@ -68,6 +68,16 @@ public sealed class ImageHealth
         }
     }
 
+    /// <summary>The header was written as a whole, and a mark that came meanwhile may have been overwritten: sets it again.</summary>
+    internal async ValueTask MarkAgainIfCorruptAsync()
+    {
+        if (IsCorrupt && _features is not null)
+        {
+            await Recorded;
+            await _features.ChangeAsync(set: FeatureBits.Corrupt, clear: 0);
+        }
+    }
+
     private BlockIOException Refusal(string operation) =>
         new(Errno.EIO, $"{operation} of '{_file.Name}' after this was found: {_first!.Message}", _first.Hint);
 

@@ -66,13 +66,12 @@ public sealed class MetadataWriter
     public HiddenClusters Hidden { get; }
 
     /// <summary>Puts the host clusters of an entry that was just overwritten into quarantine. Under the mutex.</summary>
-    public void Unlink(L2Entry old, FreeReason reason)
+    public void Unlink(L2Entry old, FreeReason reason = FreeReason.Other)
     {
         if (old.IsCompressed)
         {
             (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
-            HostCluster first = _geometry.HostClusterOf(offset);
-            UnlinkData(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1), reason);
+            UnlinkData(_geometry.HostClustersOf(offset, length), reason);
             _compressedFreed();
         }
         else if (_geometry.L2.HasHostCluster(old) && !_geometry.HasDataFile)
@@ -127,6 +126,19 @@ public sealed class MetadataWriter
         }
     }
 
+    /// <summary>
+    /// Writes the header anew (<see cref="HeaderRewriter"/>). What it refers to is on disk. Under the mutex.
+    /// </summary>
+    /// <returns>The header as it is now.</returns>
+    /// <exception cref="ImageFormatException">The new header cannot be stored; nothing was changed.</exception>
+    internal async ValueTask<Qcow2Header> RewriteHeaderAsync(Func<Qcow2Header, Qcow2Header> change)
+    {
+        Checks.Health.ThrowIfCorrupt("change of the header");
+        Qcow2Header header = await HeaderRewriter.RewriteAsync(_file, Order, change);
+        await Checks.Health.MarkAgainIfCorruptAsync();
+        return header;
+    }
+
     /// <summary>Makes everything durable; see <see cref="FormatDriver.FlushAsync"/>. Takes the mutex, but not for the final flush.</summary>
     /// <param name="lazily">See <see cref="WriteBackOrder.WriteBackAsync"/>.</param>
     public async ValueTask FlushAsync(bool lazily = true)
@@ -152,6 +164,11 @@ public sealed class MetadataWriter
         {
             _freed.NowDurable(unlinked);
             await ReleaseReadyAsync();
+        }
+
+        for (int i = 0; HistoricBug.Is(Bug.D3HolePunchedAfterReuse) && i < unlinked.Count; i++)
+        {
+            await _freed.PunchCoreAsync(unlinked[i].Run);
         }
     }
 
@@ -180,6 +197,13 @@ public sealed class MetadataWriter
     private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync(bool lazily = true)
     {
         IReadOnlyList<FreedClusters.Freed> unlinked = _freed.TakeUnlinked();
+        if (HistoricBug.Is(Bug.I4ReleasedBeforeTables))
+        {
+            _freed.NowDurable(unlinked);
+            await ReleaseReadyAsync();
+            unlinked = [];
+        }
+
         try
         {
             await Order.WriteBackAsync(_tables.L1, lazily);

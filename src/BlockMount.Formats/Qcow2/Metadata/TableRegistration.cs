@@ -7,17 +7,12 @@ using BlockMount.Storage;
 namespace BlockMount.Formats.Qcow2.Metadata;
 
 /// <summary>
-/// Registers the tables of an image that is being opened for writing with its <see cref="OverlapChecks"/>: the L1 table, its L2 tables, the
-/// snapshots' tables and the bitmap directory (the refcount structures register themselves). From memory, except for the snapshot table and,
+/// Registers the tables of an image that is being opened for writing with its <see cref="OverlapChecks"/>: the L1 table, its L2 tables and the
+/// snapshots' tables (the refcount structures and the bitmap directory register themselves). From memory, except for the snapshot table and,
 /// with <see cref="MetadataKinds.InactiveL2"/>, the snapshots' L1 tables. Damage is not looked for here: it is found when something is written.
 /// </summary>
 internal static class TableRegistration
 {
-    private const int BitmapsExtensionLength = 24;
-
-    // QEMU's: 65535 bitmaps with names of 1023 bytes.
-    private const long BitmapDirectoryBytesMax = 64 << 20;
-
     // What a hostile snapshot table may cost: 16 bytes of memory for a cluster of these.
     private const long InactiveL1BytesMax = 1 << 30;
     private const int InactiveL2CountMax = 4 << 20;
@@ -27,7 +22,6 @@ internal static class TableRegistration
         StorageFile file, Qcow2Header header, Geometry geometry, L1Table l1, OverlapChecks checks, MetadataKinds kinds)
     {
         AddActive(header, geometry, l1, checks);
-        AddBitmapDirectory(file, header, geometry, checks);
         if (header.SnapshotCount > 0)
         {
             IReadOnlyList<SnapshotEntry> snapshots = await SnapshotTable.LoadAsync(file, header);
@@ -54,23 +48,6 @@ internal static class TableRegistration
             {
                 checks.Add(new HostRun(geometry.HostClusterOf(entry.TableOffset), 1), MetadataKinds.ActiveL2);
             }
-        }
-    }
-
-    // A directory whose place makes no sense protects nothing; the check reports it.
-    private static void AddBitmapDirectory(StorageFile file, Qcow2Header header, Geometry geometry, OverlapChecks checks)
-    {
-        if ((header.AutoclearFeatures & FeatureBits.Bitmaps) == 0
-            || header.FindExtension(HeaderExtensionType.Bitmaps) is not { Data.Length: >= BitmapsExtensionLength } extension)
-        {
-            return;
-        }
-
-        long length = BinaryPrimitives.ReadInt64BigEndian(extension.Data.Span[8..]);
-        long offset = BinaryPrimitives.ReadInt64BigEndian(extension.Data.Span[16..]);
-        if (length is > 0 and <= BitmapDirectoryBytesMax && IsInside(file, geometry, offset, length))
-        {
-            checks.Add(Run(geometry, offset, length), MetadataKinds.BitmapDirectory);
         }
     }
 

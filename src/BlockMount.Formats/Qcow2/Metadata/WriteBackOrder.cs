@@ -114,7 +114,7 @@ public sealed class WriteBackOrder
 
         if (_lazyUnder is null || !lazily || _refcounts.IsCrowded)
         {
-            _barrierNeeded = true;
+            _barrierNeeded |= !HistoricBug.Is(Bug.I3TablesBeforeRefcounts);
             await _refcounts.WriteBackAsync(_checks, MetadataKinds.RefcountBlock);
         }
         else if (!_lazyUnder.Has(FeatureBits.Dirty))

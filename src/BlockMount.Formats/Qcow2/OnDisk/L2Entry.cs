@@ -52,6 +52,16 @@ public readonly record struct L2Entry(ulong Raw, ulong Bitmap = 0)
     /// <summary>Zeros, with a host cluster of its own kept for later (version 3).</summary>
     public static L2Entry ForZeroAllocated(long hostOffset) => new((ulong)hostOffset | CopiedBit | ZeroBit);
 
+    /// <summary>A compressed stream of <paramref name="length"/> bytes, less than a cluster, that ends at or before <see cref="CompressedOffsetEnd"/>.</summary>
+    public static L2Entry ForCompressed(long hostOffset, int length, int clusterBits)
+    {
+        long sectors = ((hostOffset + length - 1) / SectorSize) - (hostOffset / SectorSize);
+        return new(CompressedBit | ((ulong)sectors << CompressedOffsetBits(clusterBits)) | (ulong)hostOffset);
+    }
+
+    /// <summary>Compressed streams must lie below this host offset: their entries have fewer bits for it the larger clusters are.</summary>
+    public static long CompressedOffsetEnd(int clusterBits) => Math.Min(1L << CompressedOffsetBits(clusterBits), Qcow2Limits.HostOffsetEnd);
+
     /// <summary>Host offset of a Normal or ZeroAllocated cluster.</summary>
     public long HostOffset => (long)(Raw & OffsetMask);
 
@@ -89,9 +99,11 @@ public readonly record struct L2Entry(ulong Raw, ulong Bitmap = 0)
     /// <summary>Where a compressed stream lies: its first byte and the bytes up to the end of its last sector.</summary>
     public (long HostOffset, int Length) CompressedExtent(int clusterBits)
     {
-        int offsetBits = 62 - (clusterBits - 8);
+        int offsetBits = CompressedOffsetBits(clusterBits);
         long offset = (long)(Raw & ((1UL << offsetBits) - 1));
         int sectors = (int)((Raw & ~(CompressedBit | CopiedBit)) >> offsetBits) + 1;
         return (offset, (sectors * SectorSize) - (int)(offset & (SectorSize - 1)));
     }
+
+    private static int CompressedOffsetBits(int clusterBits) => 62 - (clusterBits - 8);
 }

@@ -15,7 +15,6 @@ public sealed class DropClusters
     private readonly GuestTables _tables;
     private readonly MappingLookup _lookup;
     private readonly MetadataWriter _writer;
-    private readonly bool _hasBacking;
     private readonly bool _discardKeeps;
 
     // Host clusters that the change under way discards and keeps. Guarded by the metadata mutex.
@@ -28,27 +27,30 @@ public sealed class DropClusters
         _tables = tables;
         _lookup = lookup;
         _writer = writer;
-        _hasBacking = hasBacking;
+        HasBacking = hasBacking;
     }
+
+    /// <summary>Something shows through where this image holds nothing. Changed under exclusive use.</summary>
+    internal bool HasBacking { get; set; }
 
     /// <summary>See <see cref="FormatDriver.ZeroAsync"/>; <paramref name="count"/> whole clusters.</summary>
     public async ValueTask<bool> ZeroAsync(GuestCluster first, long count, ZeroFlags flags)
     {
         bool mayUnmap = flags.HasFlag(ZeroFlags.MayUnmap);
-        if (_geometry.Version < 3 && (_hasBacking || !mayUnmap))
+        if (_geometry.Version < 3 && (HasBacking || !mayUnmap))
         {
             return false;
         }
 
         DropMode mode = mayUnmap ? DropMode.ZeroAndFree : DropMode.ZeroAndKeep;
-        await RunAsync(first, count, mode, skipMissingTables: !_hasBacking);
+        await RunAsync(first, count, mode, skipMissingTables: !HasBacking);
         return true;
     }
 
     /// <summary>The same for the subclusters in <paramref name="mask"/> of one cluster, not all of them. False where the cluster is compressed.</summary>
     public async ValueTask<bool> ZeroPartAsync(GuestCluster cluster, uint mask, ZeroFlags flags)
     {
-        if (!_hasBacking && !_tables.L1EntryOf(cluster).IsPresent)
+        if (!HasBacking && !_tables.L1EntryOf(cluster).IsPresent)
         {
             return true;
         }
@@ -67,7 +69,7 @@ public sealed class DropClusters
     /// <summary>See <see cref="FormatDriver.DiscardAsync"/>. Where the backing file shows through already, it goes on doing so.</summary>
     public async ValueTask DiscardAsync(GuestCluster first, long count)
     {
-        if (_geometry.Version >= 3 || !_hasBacking)
+        if (_geometry.Version >= 3 || !HasBacking)
         {
             await RunAsync(first, count, DropMode.Discard, skipMissingTables: true);
         }
@@ -192,7 +194,7 @@ public sealed class DropClusters
             case DropMode.ZeroAndKeep when IsZeroWithHost(old):
                 return old;
             default:
-                return !_hasBacking && ShowsBacking(old) ? L2Entry.Unallocated : Nothing;
+                return !HasBacking && ShowsBacking(old) ? L2Entry.Unallocated : Nothing;
         }
     }
 
@@ -203,7 +205,7 @@ public sealed class DropClusters
         _geometry.L2.HasHostCluster(entry) && _geometry.L2.ZeroMask(entry) == _geometry.L2.AllSubclusters;
 
     // The entry that reads as zeros without a host cluster.
-    private L2Entry Nothing => _hasBacking ? _geometry.L2.Zero : L2Entry.Unallocated;
+    private L2Entry Nothing => HasBacking ? _geometry.L2.Zero : L2Entry.Unallocated;
 
     private enum DropMode
     {
