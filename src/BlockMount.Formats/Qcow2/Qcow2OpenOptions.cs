@@ -1,3 +1,5 @@
+using BlockMount.Formats.Qcow2.Metadata;
+
 namespace BlockMount.Formats.Qcow2;
 
 /// <summary>Run-time options of one qcow2 image.</summary>
@@ -11,4 +13,10 @@ public sealed record Qcow2OpenOptions
 
     /// <summary>Space of discarded and otherwise freed clusters is given back to the host file system.</summary>
     public bool DiscardToHost { get; init; } = true;
+
+    /// <summary>Structures that nothing else may overwrite (option overlap-check); the header's cluster is always one of them.</summary>
+    public MetadataKinds OverlapCheck { get; init; } = MetadataKinds.Cached;
+
+    /// <summary>Told once when the image is found damaged. Any thread; must not throw or wait.</summary>
+    public Action<CorruptionReport>? OnCorruption { get; init; }
 }

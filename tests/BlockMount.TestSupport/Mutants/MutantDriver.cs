@@ -13,6 +13,8 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
 
     public override int ClusterSize => Inner.ClusterSize;
 
+    public override int ZeroUnit => Inner.ZeroUnit;
+
     public override long AllocatedBytes => Inner.AllocatedBytes;
 
     public override BackingReference? Backing => Inner.Backing;
@@ -23,6 +25,8 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
 
     public override ValueTask ReadCompressedAsync(Mapping mapping, long offset, Memory<byte> buffer) =>
         Inner.ReadCompressedAsync(mapping, offset, buffer);
+
+    public override ValueTask OlderRequestsEndedAsync() => Inner.OlderRequestsEndedAsync();
 
     public override ValueTask CommitWriteAsync(PendingAllocation allocation) => Inner.CommitWriteAsync(allocation);
 

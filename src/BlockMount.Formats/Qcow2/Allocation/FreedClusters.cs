@@ -1,4 +1,5 @@
 using BlockMount.Base;
+using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Allocation;
@@ -17,15 +18,16 @@ public sealed class FreedClusters
     private readonly Geometry _geometry;
     private readonly ClusterAllocator _allocator;
     private readonly ReclaimEpoch _epoch;
+    private readonly OverlapChecks _checks;
     private readonly bool _punchHoles;
 
-    // The last time that a data cluster was hidden; long ago at first.
-    private long _hiddenIn = -2;
     private List<Freed> _unlinked = [];
     private readonly Queue<Freed> _durable = new();
 
-    public FreedClusters(StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, bool punchHoles)
+    public FreedClusters(
+        StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, OverlapChecks checks, bool punchHoles)
     {
+        _checks = checks;
         _file = file;
         _geometry = geometry;
         _allocator = allocator;
@@ -50,20 +52,6 @@ public sealed class FreedClusters
 
         _unlinked.Add(new Freed(run, _epoch.Current));
     }
-
-    /// <summary>
-    /// The tables in memory have just turned data clusters into zeros and kept the clusters for later. Until <see cref="IsHiddenOutOfSight"/>
-    /// somebody may still write to them what is older than the zeros.
-    /// </summary>
-    public void Hidden()
-    {
-        _hiddenIn = _epoch.Current;
-        // Tries to begin the next epoch, so that the leases of later writes do not count among those that are waited for.
-        _epoch.HasPassed(_hiddenIn);
-    }
-
-    /// <summary>Everyone who may have seen hidden clusters as data has left: they can be filled again.</summary>
-    public bool IsHiddenOutOfSight => _epoch.HasPassed(_hiddenIn);
 
     /// <summary>
     /// Takes out what the tables that are being written now no longer point to. Give it to <see cref="NowDurable"/> when they have been
@@ -91,9 +79,9 @@ public sealed class FreedClusters
     /// <summary>Frees what has passed the first two gates. On failure the rest stays in quarantine.</summary>
     public async ValueTask ReleaseReadyAsync()
     {
-        while (_durable.TryPeek(out Freed freed) && _epoch.HasPassed(freed.Epoch))
+        while (_durable.TryPeek(out Freed freed) && (_epoch.HasPassed(freed.Epoch) || HistoricBug.Is(Bug.D2FreedClusterReusedInFlight)))
         {
-            if (_punchHoles)
+            if (_punchHoles && !HistoricBug.Is(Bug.D3HolePunchedAfterReuse))
             {
                 await PunchAsync(freed.Run);
             }
@@ -124,8 +112,9 @@ public sealed class FreedClusters
         }
     }
 
-    private async ValueTask PunchCoreAsync(HostRun run)
+    internal async ValueTask PunchCoreAsync(HostRun run)
     {
+        _checks.CheckData(run);
         try
         {
             await _file.PunchHoleAsync(_geometry.OffsetOf(run.Start), run.Count << _geometry.ClusterBits);

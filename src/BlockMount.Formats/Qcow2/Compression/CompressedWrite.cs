@@ -127,8 +127,8 @@ internal sealed class CompressedWrite
         using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
         MetadataSlice slice = await _tables.GetSliceForWriteAsync(cluster);
         int index = _tables.IndexInSlice(cluster);
-        L2Entry old = new(slice.ReadEntry(index));
-        slice.WriteEntry(index, L2Entry.ForCompressed(offset, length, _geometry.ClusterBits).Raw);
+        L2Entry old = _tables.Read(slice, index);
+        _tables.Write(slice, index, L2Entry.ForCompressed(offset, length, _geometry.ClusterBits));
         _writer.Unlink(old);
         _writer.Order.TablesAfterFlush();
     }

@@ -19,16 +19,18 @@ public sealed class WriteBackOrder
     private readonly StorageFile _file;
     private readonly MetadataCache _refcounts;
     private readonly MetadataCache _l2;
+    private readonly OverlapChecks _checks;
 
     private bool _barrierNeeded;
     private long _fileLengthWanted;
     private BlockIOException? _poison;
 
-    public WriteBackOrder(StorageFile file, MetadataCache refcounts, MetadataCache l2)
+    public WriteBackOrder(StorageFile file, MetadataCache refcounts, MetadataCache l2, OverlapChecks checks)
     {
         _file = file;
         _refcounts = refcounts;
         _l2 = l2;
+        _checks = checks;
     }
 
     /// <summary>So much is dirty that it should be written before more is changed.</summary>
@@ -46,9 +48,13 @@ public sealed class WriteBackOrder
     /// </summary>
     public void Poison(BlockIOException reason) => _poison ??= reason;
 
-    /// <summary>Writes all dirty metadata in order. Its durability is the business of whoever flushes next.</summary>
+    /// <summary>
+    /// Writes all dirty metadata in order, each piece only into a table of its kind. Its durability is the business of whoever flushes next.
+    /// Of an image that was found damaged nothing is written any more.
+    /// </summary>
     public async ValueTask WriteBackAsync(L1Table l1)
     {
+        _checks.Health.ThrowIfCorrupt("write-back of metadata");
         if (_poison is not null)
         {
             throw new BlockIOException(
@@ -57,8 +63,8 @@ public sealed class WriteBackOrder
 
         if (_refcounts.HasDirty)
         {
-            _barrierNeeded = true;
-            await _refcounts.WriteBackAsync();
+            _barrierNeeded |= !HistoricBug.Is(Bug.I3TablesBeforeRefcounts);
+            await _refcounts.WriteBackAsync(_checks, MetadataKinds.RefcountBlock);
         }
 
         if (!_l2.HasDirty && !l1.HasDirty)
@@ -78,7 +84,7 @@ public sealed class WriteBackOrder
             _barrierNeeded = false;
         }
 
-        await _l2.WriteBackAsync();
-        await l1.WriteBackAsync();
+        await _l2.WriteBackAsync(_checks, MetadataKinds.ActiveL2);
+        await l1.WriteBackAsync(_checks);
     }
 }

@@ -43,11 +43,6 @@ public static class FeaturePolicy
         {
             throw NotImplementedYet(name, "external data file");
         }
-
-        if (header.HasIncompatible(FeatureBits.ExtendedL2))
-        {
-            throw NotImplementedYet(name, "extended L2 entries (subclusters)");
-        }
     }
 
     private static ImageFormatException NotImplementedYet(string name, string feature) => new(
@@ -59,15 +54,15 @@ public static class FeaturePolicy
         if (header.HasIncompatible(FeatureBits.Corrupt))
         {
             throw new ImageFormatException(
-                $"Could not open '{name}': the image is marked corrupt and cannot be opened read/write",
-                $"Open it read-only, or repair it: 'qemu-img check -r all {name}'");
+                $"Could not open '{name}': qcow2: Image is corrupt; cannot be opened read/write",
+                $"Open it read-only, or repair it: 'blockmount check -r all {name}'");
         }
 
         if (header.HasIncompatible(FeatureBits.Dirty))
         {
             throw new ImageFormatException(
                 $"Could not open '{name}': the image is marked dirty (it was not closed; its refcounts may be stale) and cannot be opened read/write",
-                $"Open it read-only, or repair it: 'qemu-img check -r all {name}'");
+                $"Open it read-only, or repair it: 'blockmount check -r all {name}'");
         }
     }
 }

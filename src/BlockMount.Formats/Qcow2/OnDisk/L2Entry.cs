@@ -1,6 +1,6 @@
 namespace BlockMount.Formats.Qcow2.OnDisk;
 
-/// <summary>What an L2 entry says of its cluster.</summary>
+/// <summary>What an L2 entry says of its cluster, or of one subcluster.</summary>
 public enum ClusterKind
 {
     /// <summary>Nothing here: the backing file shows through.</summary>
@@ -17,14 +17,22 @@ public enum ClusterKind
 
     /// <summary>A compressed stream in the middle of the file.</summary>
     Compressed,
+
+    /// <summary>The entry contradicts itself: a subcluster that is data and zero, or data without a host cluster.</summary>
+    Invalid,
 }
 
 /// <summary>
-/// Standard entry of an L2 table (qcow2 specification, "L2 table entry"): bit 0 zero (version 3), bits 9-55 host offset,
+/// Entry of an L2 table (qcow2 specification, "L2 table entry"): bit 0 zero (version 3, standard entries), bits 9-55 host offset,
 /// bit 62 compressed, bit 63 COPIED (refcount exactly one). Compressed: bits 0 to x-1 host offset, x to 61 number of additional
-/// 512-byte sectors, with x = 62 - (cluster_bits - 8).
+/// 512-byte sectors, with x = 62 - (cluster_bits - 8). What it means for a part of the cluster: <see cref="L2Format"/>.
 /// </summary>
-public readonly record struct L2Entry(ulong Raw)
+/// <param name="Raw">The first word; the only one of a standard entry.</param>
+/// <param name="Bitmap">
+/// The second word of an extended entry ("Extended L2 Entries"): bits 0-31 subcluster allocated, bits 32-63 subcluster reads as zeros. 0 in
+/// standard entries, and without meaning in compressed ones.
+/// </param>
+public readonly record struct L2Entry(ulong Raw, ulong Bitmap = 0)
 {
     private const ulong ZeroBit = 1;
     private const ulong OffsetMask = 0x00ff_ffff_ffff_fe00;
@@ -60,7 +68,19 @@ public readonly record struct L2Entry(ulong Raw)
     /// <summary>The host cluster may be overwritten in place.</summary>
     public bool IsCopied => (Raw & CopiedBit) != 0;
 
-    /// <summary>The kind, by the rules of <paramref name="version"/> (bit 0 is reserved in version 2).</summary>
+    /// <summary>The cluster is compressed.</summary>
+    public bool IsCompressed => (Raw & CompressedBit) != 0;
+
+    /// <summary>Subclusters with data, of an extended entry that is not compressed.</summary>
+    public uint DataBits => (uint)Bitmap;
+
+    /// <summary>Subclusters that read as zeros, of an extended entry that is not compressed.</summary>
+    public uint ZeroBits => (uint)(Bitmap >> 32);
+
+    /// <summary>The same first word with other subcluster bits.</summary>
+    public L2Entry WithBits(uint data, uint zero) => new(Raw, data | ((ulong)zero << 32));
+
+    /// <summary>The kind of a standard entry, by the rules of <paramref name="version"/> (bit 0 is reserved in version 2).</summary>
     public ClusterKind Kind(int version)
     {
         if ((Raw & CompressedBit) != 0)
