@@ -92,6 +92,13 @@ public sealed class PersistentBitmapStore
         }
     }
 
+    /// <summary>Whether guest data was changed since bitmaps were last looked at; settable under exclusive use, for changes that are not the guest's.</summary>
+    internal bool IsGuestDataChanged
+    {
+        get => _guestDataChanged;
+        set => _guestDataChanged = value;
+    }
+
     /// <summary>
     /// Adds a bitmap, or replaces the content of the one with this name (valid or not). It counts as valid at this moment; if it records, later
     /// writes of the guest end that.
