@@ -127,7 +127,8 @@ public abstract class FormatDriver : IAsyncDisposable
     /// Called while the image grows, when the new space can be written but is not yet part of the disk that others would open: there the
     /// node hides what a longer backing file holds. If it fails, the size stays as it was.
     /// </param>
-    public abstract ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null);
+    /// <param name="preallocation">How much of the new space gets its place at once; only for growing.</param>
+    public abstract ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off);
 
     /// <summary>
     /// Changes what the image names as its backing file; null removes the reference. Nothing else changes: what the guest would see otherwise has been

@@ -258,7 +258,7 @@ public sealed class BlockDevice : IAsyncDisposable
     }
 
     /// <summary>Changes the size in bytes: waits until no request is in flight, holds new ones back meanwhile.</summary>
-    public async ValueTask ResizeAsync(long size)
+    public async ValueTask ResizeAsync(long size, Preallocation preallocation = Preallocation.Off)
     {
         CheckWritable("resize");
         using (AsyncMutex.Releaser held = await _exclusive.LockAsync())
@@ -266,7 +266,7 @@ public sealed class BlockDevice : IAsyncDisposable
             await _gate.CloseAsync();
             try
             {
-                await _root.ResizeAsync(size);
+                await _root.ResizeAsync(size, preallocation);
             }
             finally
             {

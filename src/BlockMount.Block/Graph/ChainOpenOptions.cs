@@ -1,3 +1,5 @@
+using BlockMount.Formats;
+
 namespace BlockMount.Block.Graph;
 
 /// <summary>How a chain is opened. Immutable.</summary>
@@ -38,6 +40,9 @@ public sealed record ChainOpenOptions
 
     /// <summary>Memory for cached metadata in bytes, all images of the chain together.</summary>
     public long MetadataCacheBytes { get; init; } = 64L << 20;
+
+    /// <summary>Told once for each image of the chain that is found damaged while it is in use. Any thread; must not throw or wait.</summary>
+    public Action<CorruptionReport>? OnCorruption { get; init; }
 
     /// <summary>Name of the active layer's node; the backing nodes append "-1", "-2", ...</summary>
     public string NodeName { get; init; } = "node0";

@@ -96,6 +96,7 @@ public sealed class ChainOpener
                 ReadOnly = index > 0 || options.ReadOnly,
                 CacheBytes = cacheBytes,
                 DiscardToHost = options.DiscardToHost,
+                OnCorruption = options.OnCorruption,
             });
         }
 

@@ -199,14 +199,15 @@ public sealed class FormatNode : Node
     }
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long size)
+    public override async ValueTask ResizeAsync(long size, Preallocation preallocation = Preallocation.Off)
     {
         long oldSize = Size;
         // A backing file longer than the old disk must not show through in the new space, not even after a crash. The rest of the old last
         // cluster may hold what an earlier shrink cut off: where it is shared with a snapshot or compressed, this copies it.
         long clusterEnd = Math.Min(size, Alignment.Up(oldSize, _driver.ClusterSize));
         long hiddenEnd = Math.Max(clusterEnd, Math.Min(size, _backing?.Size ?? 0));
-        await _driver.ResizeAsync(size, hiddenEnd > oldSize ? () => ZeroAsync(oldSize, hiddenEnd - oldSize, ZeroFlags.MayUnmap) : null);
+        await _driver.ResizeAsync(
+            size, hiddenEnd > oldSize ? () => ZeroAsync(oldSize, hiddenEnd - oldSize, ZeroFlags.MayUnmap) : null, preallocation);
     }
 
     /// <inheritdoc/>

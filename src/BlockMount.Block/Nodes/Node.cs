@@ -63,7 +63,8 @@ public abstract class Node : IAsyncDisposable
     public abstract ValueTask<BlockStatus> StatusAsync(long offset, long length, MapPurpose purpose);
 
     /// <summary>Changes the size (bytes). Needs a drained device. New space reads as zeros.</summary>
-    public abstract ValueTask ResizeAsync(long size);
+    /// <param name="preallocation">How much of the new space gets its place at once; only for growing.</param>
+    public abstract ValueTask ResizeAsync(long size, Preallocation preallocation = Preallocation.Off);
 
     /// <summary>Closes this node, then its backing nodes.</summary>
     public abstract ValueTask DisposeAsync();

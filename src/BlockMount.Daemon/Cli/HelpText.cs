@@ -9,6 +9,7 @@ internal static class HelpText
                blockmount umount MOUNTPOINT|ID
                blockmount ls [--json]
                blockmount create [-f FORMAT] [-b BACKING -F FORMAT] FILE [SIZE]
+               blockmount resize [-f FORMAT] [--shrink] FILE [+|-]SIZE
                blockmount info [--backing-chain] [--output json] FILE
         """;
 
@@ -48,7 +49,8 @@ internal static class HelpText
         Other commands ('blockmount COMMAND --help' tells more):
           umount                unmount; returns when all is flushed and unlocked
           ls                    running daemons
-          create, info          make and describe images, with qemu-img's options
+          create, resize, info  make, resize and describe images, with qemu-img's
+                                options
 
         Examples:
           blockmount vm.qcow2 /mnt/vm.img

@@ -68,6 +68,12 @@ public sealed class Qcow2Driver : FormatDriver
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
 
+    /// <summary>
+    /// What else depends on the size of the disk (persistent bitmaps): awaited by <see cref="ResizeAsync"/>, under its exclusive use, with the
+    /// new size in bytes, before the header says it. If it fails, the size stays as it was.
+    /// </summary>
+    public Func<long, ValueTask>? SizeChanging { get; set; }
+
     /// <summary>The header as it was when the image was opened, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
 
@@ -160,8 +166,10 @@ public sealed class Qcow2Driver : FormatDriver
     public override ValueTask FlushAsync() => _write is null ? ValueTask.CompletedTask : _write.Metadata.FlushAsync();
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null)
+    public override async ValueTask ResizeAsync(
+        long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off)
     {
+        PreallocationFill.CheckGrows(preallocation, _virtualSize, size, _file.Name);
         if (_header.Version < 3 && _header.SnapshotCount > 0)
         {
             throw new BlockIOException(
@@ -173,10 +181,11 @@ public sealed class Qcow2Driver : FormatDriver
         Writable.Resize.Check(size);
         if (size > _virtualSize)
         {
-            await GrowAsync(size, fillNewSpace);
+            await GrowAsync(size, fillNewSpace, preallocation);
         }
         else if (size < _virtualSize)
         {
+            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
             // From here on the disk is short, whatever becomes of the clusters behind its end.
             _virtualSize = size;
@@ -241,7 +250,9 @@ public sealed class Qcow2Driver : FormatDriver
             : Writable.Preparation.PrepareAsync(offset, length);
     }
 
-    private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace)
+    private ValueTask AnnounceAsync(long size) => SizeChanging?.Invoke(size) ?? ValueTask.CompletedTask;
+
+    private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace, Preallocation preallocation)
     {
         long oldSize = _virtualSize;
         await Writable.Resize.MakeRoomAsync(oldSize, size);
@@ -256,11 +267,18 @@ public sealed class Qcow2Driver : FormatDriver
                 Writable.Bitmaps.IsGuestDataChanged = changedBefore;
             }
 
+            await PreallocatedGrowth.RunAsync(this, oldSize, size, preallocation);
+            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
         }
         catch
         {
             _virtualSize = oldSize;
+            if (preallocation != Preallocation.Off)
+            {
+                await Writable.Resize.TryFreeBeyondAsync(oldSize);
+            }
+
             throw;
         }
     }

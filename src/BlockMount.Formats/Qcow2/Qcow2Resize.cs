@@ -79,6 +79,19 @@ internal sealed class Qcow2Resize
         await _writer.FlushAsync();
     }
 
+    /// <summary>The same after growing failed, as far as possible: what was preallocated goes back.</summary>
+    internal async ValueTask TryFreeBeyondAsync(long size)
+    {
+        try
+        {
+            await FreeBeyondAsync(size);
+        }
+        catch (BlockIOException)
+        {
+            // Nothing behind the end is visible, and the next resize forgets it. The first error is the one to tell.
+        }
+    }
+
     private ValueTask ForgetBeyondAsync(long size)
     {
         GuestCluster first = new(_geometry.ClustersFor(size));

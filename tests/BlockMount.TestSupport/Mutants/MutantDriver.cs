@@ -40,7 +40,8 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
 
     public override ValueTask FlushAsync() => Inner.FlushAsync();
 
-    public override ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null) => Inner.ResizeAsync(size, fillNewSpace);
+    public override ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off) =>
+        Inner.ResizeAsync(size, fillNewSpace, preallocation);
 
     public override ValueTask DisposeAsync() => Inner.DisposeAsync();
 

@@ -96,7 +96,7 @@ public sealed class ClusterAllocator
         if (refcount == 1)
         {
             ClusterFreed?.Invoke(cluster);
-            _firstFree = new HostCluster(Math.Min(_firstFree.Index, cluster.Index));
+            _firstFree = new HostCluster(HistoricBug.Is(Bug.D6FreedNeverReused) ? _firstFree.Index : Math.Min(_firstFree.Index, cluster.Index));
         }
     }
 

@@ -79,9 +79,9 @@ public sealed class FreedClusters
     /// <summary>Frees what has passed the first two gates. On failure the rest stays in quarantine.</summary>
     public async ValueTask ReleaseReadyAsync()
     {
-        while (_durable.TryPeek(out Freed freed) && _epoch.HasPassed(freed.Epoch))
+        while (_durable.TryPeek(out Freed freed) && (_epoch.HasPassed(freed.Epoch) || HistoricBug.Is(Bug.D2FreedClusterReusedInFlight)))
         {
-            if (_punchHoles)
+            if (_punchHoles && !HistoricBug.Is(Bug.D3HolePunchedAfterReuse))
             {
                 await PunchAsync(freed.Run);
             }
@@ -112,7 +112,7 @@ public sealed class FreedClusters
         }
     }
 
-    private async ValueTask PunchCoreAsync(HostRun run)
+    internal async ValueTask PunchCoreAsync(HostRun run)
     {
         _checks.CheckData(run);
         try

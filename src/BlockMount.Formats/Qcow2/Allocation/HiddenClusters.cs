@@ -44,7 +44,7 @@ public sealed class HiddenClusters
         Forget();
         foreach (Hidden run in _runs)
         {
-            if (run.First < first.Index + count && first.Index < run.End)
+            if (run.First < first.Index + count && first.Index < run.End && !HistoricBug.Is(Bug.I5HiddenReusedInFlight))
             {
                 return false;
             }

@@ -78,6 +78,11 @@ public sealed class L2TableAllocation
 
         _order.TablesAfterFlush();
         _tables.L1.Set(_geometry.L1Index(cluster), L1Entry.ForOwnTable(offset));
+        if (HistoricBug.Is(Bug.D4LiveTableHandedOut) && !fresh)
+        {
+            await _allocator.ReleaseAsync(run);
+        }
+
         if (entry.IsPresent)
         {
             HostRun old = new(_geometry.HostClusterOf(entry.TableOffset), 1);

@@ -151,6 +151,11 @@ public sealed class MetadataCache
 
     private async ValueTask<MetadataSlice> LoadSharedAsync(long hostOffset)
     {
+        if (HistoricBug.Is(Bug.D5CacheWithoutLock))
+        {
+            return await LoadAsync(hostOffset, new TaskCompletionSource<MetadataSlice>());
+        }
+
         Task<MetadataSlice>? load;
         TaskCompletionSource<MetadataSlice>? mine = null;
         lock (_gate)

@@ -161,6 +161,11 @@ public sealed class MetadataWriter
             _freed.NowDurable(unlinked);
             await ReleaseReadyAsync();
         }
+
+        for (int i = 0; HistoricBug.Is(Bug.D3HolePunchedAfterReuse) && i < unlinked.Count; i++)
+        {
+            await _freed.PunchCoreAsync(unlinked[i].Run);
+        }
     }
 
     /// <summary>Flushes until nothing waits: for a clean close, when no lease is held any more.</summary>
@@ -185,6 +190,13 @@ public sealed class MetadataWriter
     private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync()
     {
         IReadOnlyList<FreedClusters.Freed> unlinked = _freed.TakeUnlinked();
+        if (HistoricBug.Is(Bug.I4ReleasedBeforeTables))
+        {
+            _freed.NowDurable(unlinked);
+            await ReleaseReadyAsync();
+            unlinked = [];
+        }
+
         try
         {
             await Order.WriteBackAsync(_tables.L1);

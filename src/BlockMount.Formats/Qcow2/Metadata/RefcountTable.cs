@@ -203,7 +203,7 @@ public sealed class RefcountTable
     // New blocks in the present table, for the area that begins with them.
     private async ValueTask AddBlocksAsync(long firstIndex, HostCluster area, long blocks)
     {
-        await WriteBlocksAsync(area, blocks, used: blocks);
+        await WriteBlocksAsync(area, blocks, used: HistoricBug.Is(Bug.D8BlockCountedTooLate) ? 0 : blocks);
         for (int i = 0; i < blocks; i++)
         {
             try
@@ -214,6 +214,11 @@ public sealed class RefcountTable
             {
                 _checks.Remove(new HostRun(area + i, blocks - i), MetadataKinds.RefcountBlock);
                 throw;
+            }
+
+            if (HistoricBug.Is(Bug.D8BlockCountedTooLate))
+            {
+                await SetAsync(area + i, 1);
             }
         }
     }

@@ -63,7 +63,7 @@ public sealed class WriteBackOrder
 
         if (_refcounts.HasDirty)
         {
-            _barrierNeeded = true;
+            _barrierNeeded |= !HistoricBug.Is(Bug.I3TablesBeforeRefcounts);
             await _refcounts.WriteBackAsync(_checks, MetadataKinds.RefcountBlock);
         }
 

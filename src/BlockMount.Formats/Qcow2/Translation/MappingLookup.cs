@@ -115,7 +115,7 @@ public sealed class MappingLookup
         long hostOffset = entry.HostOffset;
         bool possible = _geometry.HasDataFile
             ? hostOffset == guestOffset - _geometry.OffsetInCluster(guestOffset)
-            : _geometry.OffsetInCluster(hostOffset) == 0 && hostOffset >= _geometry.ClusterSize;
+            : _geometry.OffsetInCluster(hostOffset) == 0 && (hostOffset >= _geometry.ClusterSize || HistoricBug.Is(Bug.D7DataAtOffsetZero));
         return possible ? hostOffset : throw DamagedEntry(entry, guestOffset, "names a place where no guest data can be");
     }
 

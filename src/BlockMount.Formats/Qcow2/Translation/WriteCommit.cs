@@ -40,7 +40,10 @@ public sealed class WriteCommit
 
             // Not only the edges: without this a power cut could keep the entry and lose the data, and show what the host cluster held before,
             // which is older than the guest's last flush. Mostly free, because dirty refcounts ask for the same flush.
-            _writer.Order.TablesAfterFlush();
+            if (!HistoricBug.Is(Bug.I2TablesBeforeData))
+            {
+                _writer.Order.TablesAfterFlush();
+            }
         }
 
         _writer.GuestClusters.Release(allocation.GuestLock);

@@ -46,7 +46,8 @@ public sealed class WritePreparation
 
             GuestCluster first = _geometry.GuestClusterOf(offset);
             long wanted = ClustersWanted(first, offset, length);
-            RangeLock.Entry guestLock = await _writer.GuestClusters.LockAsync(first.Index, wanted);
+            long locked = HistoricBug.Is(Bug.D1LockDroppedAroundData) ? HistoricBug.Elsewhere() : first.Index;
+            RangeLock.Entry guestLock = await _writer.GuestClusters.LockAsync(locked, wanted);
             (Answer answer, Qcow2Allocation? allocation) = (Answer.MustWait, null);
             try
             {
@@ -116,7 +117,8 @@ public sealed class WritePreparation
     }
 
     // The guest has the host cluster for itself, and it may hold data: parts that are none can become data there.
-    private bool CanFill(L2Entry entry) => entry.IsCopied && _geometry.L2.HasHostCluster(entry);
+    private bool CanFill(L2Entry entry) => (entry.IsCopied && _geometry.L2.HasHostCluster(entry))
+        || (HistoricBug.Is(Bug.D7DataAtOffsetZero) && _geometry.L2.KindAt(entry, 0) == ClusterKind.ZeroPlain);
 
     // As many subclusters without data as follow each other in the file. Null: a write that began before they became zeros may still be under way
     // to the same place (I5).
@@ -145,7 +147,7 @@ public sealed class WritePreparation
         end = Math.Min(end, Alignment.Up(offset + length, _geometry.SubclusterSize));
         GuestCluster first = _geometry.GuestClusterOf(offset);
         long clusters = _geometry.GuestClusterOf(end - 1) - first + 1;
-        if (!_geometry.HasDataFile)
+        if (!_geometry.HasDataFile && !HistoricBug.Is(Bug.D7DataAtOffsetZero))
         {
             _writer.Checks.CheckData(new HostRun(host, clusters), offset);
         }
