@@ -10,6 +10,8 @@ internal static class HelpText
                blockmount ls [--json]
                blockmount create [-f FORMAT] [-b BACKING -F FORMAT] FILE [SIZE]
                blockmount resize [-f FORMAT] [--shrink] FILE [+|-]SIZE
+               blockmount amend -o NAME=VALUE[,...] FILE
+               blockmount bitmap --add|--remove|--clear|--enable|--disable FILE BITMAP
                blockmount info [--backing-chain] [--output json] FILE
         """;
 
@@ -51,6 +53,8 @@ internal static class HelpText
           ls                    running daemons
           create, resize, info  make, resize and describe images, with qemu-img's
                                 options
+          amend, bitmap         change an image's version, refcounts and other
+                                properties; change its persistent bitmaps
 
         Examples:
           blockmount vm.qcow2 /mnt/vm.img

@@ -251,7 +251,10 @@ public sealed class Qcow2Driver : FormatDriver
             _virtualSize = size;
             if (fillNewSpace is not null)
             {
+                // The zeros of new space are no change of the guest's: no bitmap has bits for it yet.
+                bool changedBefore = Writable.Bitmaps.IsGuestDataChanged;
                 await fillNewSpace();
+                Writable.Bitmaps.IsGuestDataChanged = changedBefore;
             }
 
             await PreallocatedGrowth.RunAsync(this, oldSize, size, preallocation);
