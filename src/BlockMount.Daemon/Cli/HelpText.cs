@@ -10,6 +10,7 @@ internal static class HelpText
                blockmount ls [--json]
                blockmount create [-f FORMAT] [-b BACKING -F FORMAT] FILE [SIZE]
                blockmount info [--backing-chain] [--output json] FILE
+               blockmount check [-r leaks|all] [--output json] IMAGE
         """;
 
     public const string Full = """
@@ -49,6 +50,7 @@ internal static class HelpText
           umount                unmount; returns when all is flushed and unlocked
           ls                    running daemons
           create, info          make and describe images, with qemu-img's options
+          check                 check and repair images; a repair can be undone
 
         Examples:
           blockmount vm.qcow2 /mnt/vm.img
