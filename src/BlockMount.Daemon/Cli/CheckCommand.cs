@@ -105,6 +105,12 @@ public static class CheckCommand
         }
 
         Print(output, result.After, result.Before.Damage, arguments);
+        if (result.Refused is { } reason)
+        {
+            error.WriteLine($"blockmount: Check failed: {reason}");
+            return ExitCodes.Failure;
+        }
+
         return ExitCode(error, result.After);
     }
 

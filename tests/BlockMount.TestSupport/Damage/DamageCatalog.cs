@@ -159,7 +159,7 @@ public static class DamageCatalog
         yield return new DamageCase("compressed cluster with too many sectors", "compressed", i => i.SetL2(1, i.L2(1) | (7UL << 58)));
         yield return new DamageCase("compressed cluster leaked", "compressed", i => i.SetL2(1, 0)) { Dropped = [1] };
         yield return new DamageCase("refcount of compressed clusters is 1", "compressed", i => i.SetRefcount((long)(i.L2(1) & 0xfffffffffff), 1));
-        yield return new DamageCase("data cluster calls itself compressed", "4k", i => i.SetL2(1, i.L2(1) | Compressed));
+        yield return new DamageCase("data cluster calls itself compressed", "4k", i => i.SetL2(1, i.L2(1) | Compressed)) { Dropped = [1] };
         yield return new DamageCase("compressed cluster with subclusters", "compressed-subclusters", i => i.SetSubclusters(1, 1));
         yield return new DamageCase("subclusters allocated and zero", "subclusters", i => i.SetSubclusters(1, i.Subclusters(1) | (3UL << 32)));
         yield return new DamageCase("subclusters of an unallocated cluster allocated", "subclusters", i => i.SetSubclusters(20, 3));
@@ -223,7 +223,8 @@ public static class DamageCatalog
             yield return new DamageCase("file cut by five clusters", recipe, i => i.SetLength(i.Length - (5 * i.ClusterSize)));
         }
 
-        yield return new DamageCase("file cut inside a cluster", "4k", i => i.SetLength(i.Length - 1000));
+        // The last cluster of a sound image may be incomplete, so this is none of the check's business.
+        yield return new DamageCase("file cut inside a cluster", "4k", i => i.SetLength(i.Length - 1000)) { Dropped = [540] };
         yield return new DamageCase("file cut to a half", "64k", i => i.SetLength(i.Length / 2));
         yield return new DamageCase("leaked clusters at the end", "4k", i =>
         {

@@ -17,7 +17,8 @@ public enum RepairMode
 /// <summary>What a repair found and what it left.</summary>
 /// <param name="Before">The check before the first change; its guest ranges are those that may have lost their content.</param>
 /// <param name="After">The check after the last change, with the numbers of what was fixed.</param>
-public sealed record RepairResult(CheckReport Before, CheckReport After);
+/// <param name="Refused">Why nothing was changed; null if what the mode allows was done.</param>
+public sealed record RepairResult(CheckReport Before, CheckReport After, string? Refused = null);
 
 /// <summary>
 /// Repairs a qcow2 image offline: mends tables, then makes refcounts and COPIED flags exact, then clears the dirty and the corrupt bit. The file must be
@@ -40,10 +41,16 @@ public static class ImageRepair
     {
         CheckReport before = await ConsistencyCheck.RunAsync(file, options);
         CheckReport after = before;
+        if (mode == RepairMode.Leaks && before.RefcountsNeedRebuild)
+        {
+            // Lowering counts in blocks that overlap with something would write into that.
+            return new RepairResult(before, before, "the refcount structure must be made anew, which -r all does and -r leaks does not");
+        }
+
         if (!before.IsClean)
         {
             await ClearUnknownAutoclearBitsAsync(file);
-            await (mode == RepairMode.Leaks ? FixLeaksAsync(file, before) : FixAllAsync(file, before));
+            await (mode == RepairMode.Leaks ? FixLeaksAsync(file) : FixAllAsync(file, before));
             await file.FlushAsync();
             after = await ConsistencyCheck.RunAsync(file, options);
             after.CorruptionsFixed = Math.Max(0, before.Corruptions - after.Corruptions);
@@ -58,14 +65,8 @@ public static class ImageRepair
         return new RepairResult(before, after);
     }
 
-    private static async ValueTask FixLeaksAsync(StorageFile file, CheckReport before)
+    private static async ValueTask FixLeaksAsync(StorageFile file)
     {
-        if (before.RefcountsNeedRebuild)
-        {
-            // Lowering counts in blocks that overlap with something would write into that.
-            return;
-        }
-
         ImageState state = await ImageState.CountAsync(file);
         await new RefcountRepair(state).CorrectAsync(increase: false);
         CheckReport rest = await ConsistencyCheck.RunAsync(file);
@@ -111,7 +112,9 @@ public static class ImageRepair
     // One kind of thing at a time: the next one needs the counts that result.
     private static async ValueTask<bool> MendAsync(ImageState state)
     {
-        if (await LostL1Table.FindAsync(state) is { } l1Offset)
+        CheckedLayout layout = state.Layout;
+        bool l1IsLost = layout.L1Entries > 0 && layout.IsOutside(layout.L1Offset, layout.L1Entries * 8L);
+        if (l1IsLost && await LostL1Table.FindAsync(state, layout.L1Entries) is { } l1Offset)
         {
             await HeaderRepair.WriteL1OffsetAsync(state.File, l1Offset);
             return true;
@@ -126,7 +129,7 @@ public static class ImageRepair
         TableRepair tables = new(state, fresh);
         foreach (GuestTableRoot root in state.Walk.Roots)
         {
-            if (!state.Layout.IsOutside(root.Offset, root.Entries * 8L))
+            if (!layout.IsOutside(root.Offset, root.Entries * 8L))
             {
                 await tables.RunAsync(root);
             }

@@ -4,26 +4,21 @@ using BlockMount.Formats.Qcow2.Check;
 namespace BlockMount.Formats.Qcow2.Repair;
 
 /// <summary>
-/// Looks for the active L1 table when the header's offset leads out of the file: clusters in a row that the image holds for nobody, and that read as an L1
-/// table of the right length whose L2 tables the image holds for nobody either. Only a single find counts.
+/// Looks for an L1 table when the offset that should lead to it cannot be right: clusters in a row that the image holds for nobody, and that read as an L1
+/// table of the right length with sound L2 tables. Only a single find counts.
 /// </summary>
 internal static class LostL1Table
 {
-    /// <summary>Host offset of the table; null if the header's is in the file, or if none or several were found.</summary>
-    internal static async ValueTask<long?> FindAsync(ImageState state)
+    /// <summary>Host offset of the table of that many entries; null if none or several were found.</summary>
+    internal static async ValueTask<long?> FindAsync(ImageState state, long entries)
     {
         CheckedLayout layout = state.Layout;
-        long bytes = layout.L1Entries * 8L;
-        if (bytes == 0 || !layout.IsOutside(layout.L1Offset, bytes))
-        {
-            return null;
-        }
-
+        long bytes = entries * 8;
         long? found = null;
         long clusters = (bytes + layout.ClusterSize - 1) >> layout.ClusterBits;
         for (long cluster = 1; cluster + clusters <= layout.FileClusters; cluster++)
         {
-            if (await IsHeldForNobodyAsync(state, cluster) && await IsTableAsync(state, cluster << layout.ClusterBits))
+            if (await IsHeldForNobodyAsync(state, cluster) && await IsTableAsync(state, cluster << layout.ClusterBits, bytes))
             {
                 if (found is not null)
                 {
@@ -40,12 +35,12 @@ internal static class LostL1Table
     private static async ValueTask<bool> IsHeldForNobodyAsync(ImageState state, long cluster) =>
         state.References.Holds(cluster) && state.References.Count(cluster) == 0 && await state.Stored.GetAsync(cluster) != 0;
 
-    private static async ValueTask<bool> IsTableAsync(ImageState state, long offset)
+    private static async ValueTask<bool> IsTableAsync(ImageState state, long offset, long bytes)
     {
         CheckedLayout layout = state.Layout;
         byte[] sector = new byte[512];
         bool any = false;
-        for (long position = 0; position < layout.L1Entries * 8L; position += sector.Length)
+        for (long position = 0; position < bytes; position += sector.Length)
         {
             if (!await IsHeldForNobodyAsync(state, (offset + position) >> layout.ClusterBits))
             {
@@ -53,7 +48,7 @@ internal static class LostL1Table
             }
 
             await state.File.ReadAsync(offset + position, sector);
-            for (int i = 0; i < sector.Length && position + i < layout.L1Entries * 8L; i += 8)
+            for (int i = 0; i < sector.Length && position + i < bytes; i += 8)
             {
                 CheckedL1Entry entry = new(BinaryPrimitives.ReadUInt64BigEndian(sector.AsSpan(i)));
                 if (entry.Raw != 0 && !await IsEntryAsync(state, entry))

@@ -89,7 +89,12 @@ internal sealed class SnapshotRepair
             ? snapshot.L1Entries
             : (uint)Math.Min((snapshot.DiskSize + _layout.L1Coverage - 1) / _layout.L1Coverage, Qcow2Limits.L1TableBytesMax / 8);
         long aligned = snapshot.L1Offset & -_layout.ClusterSize;
-        return entries > 0 && await IsAbandonedAsync(aligned, entries * 8L) ? (aligned, entries) : null;
+        if (entries > 0 && await IsAbandonedAsync(aligned, entries * 8L))
+        {
+            return (aligned, entries);
+        }
+
+        return entries > 0 && await LostL1Table.FindAsync(_state, entries) is { } found ? (found, entries) : null;
     }
 
     private async ValueTask<bool> IsAbandonedAsync(long offset, long length)
