@@ -71,12 +71,6 @@ public sealed class Qcow2Driver : FormatDriver
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
 
-    /// <summary>
-    /// What else depends on the size of the disk (persistent bitmaps): awaited by <see cref="ResizeAsync"/>, under its exclusive use, with the
-    /// new size in bytes, before the header says it. If it fails, the size stays as it was.
-    /// </summary>
-    public Func<long, ValueTask>? SizeChanging { get; set; }
-
     /// <summary>The header as it was when the image was opened, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
 
@@ -95,8 +89,7 @@ public sealed class Qcow2Driver : FormatDriver
     /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
     public static async ValueTask<Qcow2Driver> OpenAsync(StorageFile file, Qcow2OpenOptions options)
     {
-        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
-        FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name);
+        Qcow2Header header = await LoadUsableHeaderAsync(file, options);
         if (header.HasDataFile != options.DataFile is not null)
         {
             throw new ImageFormatException(
@@ -113,7 +106,7 @@ public sealed class Qcow2Driver : FormatDriver
         GuestTables tables = new(health, geometry, l1, l2);
         MappingLookup lookup = new(file, options.DataFile ?? file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, options);
+        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, features, options);
         return new Qcow2Driver(file, options.DataFile, header, geometry, lookup, compressed, health, write);
     }
 
@@ -201,7 +194,6 @@ public sealed class Qcow2Driver : FormatDriver
         }
         else if (size < _virtualSize)
         {
-            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
             // From here on the disk is short, whatever becomes of the clusters behind its end.
             _virtualSize = size;
@@ -279,8 +271,6 @@ public sealed class Qcow2Driver : FormatDriver
         return true;
     }
 
-    private ValueTask AnnounceAsync(long size) => SizeChanging?.Invoke(size) ?? ValueTask.CompletedTask;
-
     private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace, Preallocation preallocation)
     {
         long oldSize = _virtualSize;
@@ -290,11 +280,13 @@ public sealed class Qcow2Driver : FormatDriver
             _virtualSize = size;
             if (fillNewSpace is not null)
             {
+                // The zeros of new space are no change of the guest's: no bitmap has bits for it yet.
+                bool changedBefore = Writable.Bitmaps.IsGuestDataChanged;
                 await fillNewSpace();
+                Writable.Bitmaps.IsGuestDataChanged = changedBefore;
             }
 
             await PreallocatedGrowth.RunAsync(this, oldSize, size, preallocation);
-            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
         }
         catch
@@ -329,6 +321,37 @@ public sealed class Qcow2Driver : FormatDriver
         while (!_lookup.TryMap(offset, length, out mapping));
 
         return mapping;
+    }
+
+    // A dirty image is repaired first, because its refcounts may be too low; for reading they are not needed.
+    private static async ValueTask<Qcow2Header> LoadUsableHeaderAsync(StorageFile file, Qcow2OpenOptions options)
+    {
+        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
+        FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name, repairsDirty: options.RepairDirty is not null);
+        if (!options.ReadOnly && header.HasIncompatible(FeatureBits.Dirty))
+        {
+            await options.RepairDirty!(file);
+            header = await Qcow2HeaderReader.LoadAsync(file);
+            FeaturePolicy.CheckOpen(header, readOnly: false, file.Name);
+        }
+
+        if (header.Version < 3 && !options.ReadOnly)
+        {
+            RefuseVersion3Options(file.Name, options);
+        }
+
+        return header;
+    }
+
+    private static void RefuseVersion3Options(string name, Qcow2OpenOptions options)
+    {
+        string? what = options.LazyRefcounts == true ? "lazy-refcounts" : options.DiscardNoUnref ? "discard-no-unref" : null;
+        if (what is not null)
+        {
+            throw new ImageFormatException(
+                $"Could not open '{name}': {what} needs a version 3 image (compat=1.1), and this is version 2",
+                "Leave the option out, or convert the image to version 3");
+        }
     }
 
     private static int Slices(long bytes, Geometry geometry) => (int)Math.Clamp(bytes / geometry.SliceSize, 2, int.MaxValue);
@@ -385,12 +408,14 @@ public sealed class Qcow2Driver : FormatDriver
             MappingLookup lookup,
             CompressedClusters compressed,
             OverlapChecks checks,
+            IncompatibleFeatures? features,
             Qcow2OpenOptions options)
         {
             MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
             StorageFile? dataFile = options.DataFile;
             RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(dataFile!, options.DiscardToHost) : null;
-            WriteBackOrder order = new(file, blocks, tables.L2, checks, dataFile);
+            bool isLazy = options.LazyRefcounts ?? header.HasCompatible(FeatureBits.LazyRefcounts);
+            WriteBackOrder order = new(file, blocks, tables.L2, checks, isLazy ? features : null, dataFile);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
@@ -406,9 +431,16 @@ public sealed class Qcow2Driver : FormatDriver
             ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
             StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
-            FreedClusters freed = new(file, geometry, allocator, epoch, checks, options.DiscardToHost);
+            FreedClusters freed = new(file, geometry, allocator, epoch, checks, new DiscardPolicy(options.DiscardToHost, options.PassDiscardSnapshot, options.PassDiscardOther));
             MetadataWriter metadata = new(file, dataFile, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
-            DropClusters drop = new(options.DiscardToHost ? dataFile : null, geometry, tables, lookup, metadata, header.Backing is not null);
+            DropClusters drop = new(
+                options.DiscardToHost ? dataFile : null,
+                geometry,
+                tables,
+                lookup,
+                metadata,
+                header.Backing is not null,
+                options.DiscardNoUnref && !geometry.HasDataFile);
             return new WriteSide(
                 epoch,
                 metadata,

@@ -185,6 +185,9 @@ public sealed class TestChain
             CacheBytes = Geometry.TinyCache ? 1 : PlentyOfCache,
             DiscardToHost = Geometry.DiscardToHost,
             DataFile = data,
+            DiscardNoUnref = Geometry.DiscardNoUnref,
+            LazyRefcounts = Geometry.LazyRefcounts ? true : null,
+            RepairDirty = RefcountRebuild.RunAsync,
         };
         return await Qcow2Driver.OpenAsync(file, options);
     }

@@ -1,5 +1,6 @@
 using BlockMount.Base;
 using BlockMount.Base.Async;
+using BlockMount.Formats.Qcow2.Allocation;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Storage;
@@ -17,15 +18,26 @@ public sealed class DropClusters
     private readonly GuestTables _tables;
     private readonly MappingLookup _lookup;
     private readonly MetadataWriter _writer;
+    private readonly bool _discardKeeps;
+
+    // Host clusters that the change under way discards and keeps. Guarded by the metadata mutex.
+    private readonly List<HostRun> _kept = [];
 
     /// <param name="punched">
     /// The data file, if space of clusters that are given up there goes back to the host; otherwise null. Clusters of the image itself go through the
     /// quarantine.
     /// </param>
     public DropClusters(
-        StorageFile? punched, Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer, bool hasBacking)
+        StorageFile? punched,
+        Geometry geometry,
+        GuestTables tables,
+        MappingLookup lookup,
+        MetadataWriter writer,
+        bool hasBacking,
+        bool discardKeeps)
     {
         _punched = punched;
+        _discardKeeps = discardKeeps;
         _geometry = geometry;
         _tables = tables;
         _lookup = lookup;
@@ -134,16 +146,25 @@ public sealed class DropClusters
         await _writer.L2Tables.EnsureWritableAsync(first);
         MetadataSlice slice = await _tables.GetSliceForWriteAsync(first);
         int index = _tables.IndexInSlice(first);
+        _kept.Clear();
         for (int i = 0; i < count; i++)
         {
             L2Entry old = _tables.Read(slice, index + i);
-            L2Entry changed = Dropped(old, mode);
-            Change(slice, index + i, first + i, old, changed);
-            if (givenUp is not null && changed != old && _geometry.L2.DataMask(old) != 0)
+            L2Entry dropped = Dropped(old, mode);
+            if (mode == DropMode.Discard && dropped != old && _geometry.L2.HasHostCluster(dropped))
+            {
+                long host = _lookup.CheckedDataOffset(dropped, _geometry.OffsetOf(first + i));
+                _kept.Add(new HostRun(_geometry.HostClusterOf(host), 1));
+            }
+
+            Change(slice, index + i, first + i, old, dropped);
+            if (givenUp is not null && dropped != old && _geometry.L2.DataMask(old) != 0)
             {
                 Add(givenUp, new HostCluster(first.Index + i));
             }
         }
+
+        await PunchKeptAsync();
     }
 
     private static void Add(List<HostRun> runs, HostCluster cluster)
@@ -155,6 +176,21 @@ public sealed class DropClusters
         else
         {
             runs.Add(new HostRun(cluster, 1));
+        }
+    }
+
+    private async ValueTask PunchKeptAsync()
+    {
+        for (int i = 0; i < _kept.Count;)
+        {
+            HostRun run = _kept[i++];
+            while (i < _kept.Count && _kept[i].Start == run.End)
+            {
+                run = run with { Count = run.Count + 1 };
+                i++;
+            }
+
+            await _writer.PunchKeptAsync(run);
         }
     }
 
@@ -187,7 +223,7 @@ public sealed class DropClusters
         _tables.Write(slice, index, changed);
         if (!_geometry.HasDataFile && !_geometry.L2.HasHostCluster(changed))
         {
-            _writer.Unlink(old);
+            _writer.Unlink(old, FreeReason.Request);
         }
         else if ((_geometry.L2.DataMask(old) & ~_geometry.L2.DataMask(changed)) != 0)
         {
@@ -201,10 +237,11 @@ public sealed class DropClusters
         {
             case DropMode.Forget:
                 return L2Entry.Unallocated;
-            case DropMode.Discard:
-                return ShowsBacking(old) ? L2Entry.Unallocated : Nothing;
+            case DropMode.Discard when _discardKeeps && old.IsCopied && _geometry.L2.HasHostCluster(old):
             case DropMode.ZeroAndKeep when old.IsCopied && _geometry.L2.HasHostCluster(old):
                 return _geometry.L2.Own(old.HostOffset, 0, _geometry.L2.AllSubclusters);
+            case DropMode.Discard:
+                return ShowsBacking(old) ? L2Entry.Unallocated : Nothing;
             case DropMode.ZeroAndKeep when IsZeroWithHost(old):
                 return old;
             default:
