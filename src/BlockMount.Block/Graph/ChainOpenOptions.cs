@@ -40,8 +40,14 @@ public sealed record ChainOpenOptions
     /// <summary>Space of discarded clusters goes back to the host file system.</summary>
     public bool DiscardToHost { get; init; } = true;
 
-    /// <summary>Memory for cached metadata in bytes, all images of the chain together.</summary>
+    /// <summary>
+    /// Memory for cached metadata in bytes, all images of the chain together (<see cref="CacheBudget"/>), unless <see cref="Qcow2"/> says another
+    /// total. Sizes that are given there for single caches of the active layer come off it first.
+    /// </summary>
     public long MetadataCacheBytes { get; init; } = 64L << 20;
+
+    /// <summary>Run-time options of a qcow2 active layer.</summary>
+    public Qcow2RuntimeOptions Qcow2 { get; init; } = new();
 
     /// <summary>Repairs an active layer that is marked dirty before it is written to; null refuses it. See <see cref="Qcow2OpenOptions.RepairDirty"/>.</summary>
     public Func<StorageFile, ValueTask>? RepairDirty { get; init; }

@@ -22,6 +22,7 @@ public sealed class Qcow2Driver : FormatDriver
     private readonly CompressedClusters _compressed;
     private readonly ImageHealth _health;
     private readonly WriteSide? _write;
+    private readonly CacheCleaner? _cleaner;
 
     // Changed only under exclusive use, by ResizeAsync and SetBackingReferenceAsync.
     private long _virtualSize;
@@ -34,8 +35,10 @@ public sealed class Qcow2Driver : FormatDriver
         MappingLookup lookup,
         CompressedClusters compressed,
         ImageHealth health,
-        WriteSide? write)
+        WriteSide? write,
+        CacheCleaner? cleaner)
     {
+        _cleaner = cleaner;
         _health = health;
         _file = file;
         _header = header;
@@ -93,18 +96,23 @@ public sealed class Qcow2Driver : FormatDriver
     public static async ValueTask<Qcow2Driver> OpenAsync(StorageFile file, Qcow2OpenOptions options)
     {
         Qcow2Header header = await LoadUsableHeaderAsync(file, options);
-        Geometry geometry = new(header);
+        CacheSizes sizes = CacheSizes.For(header, options, file.Name);
+        Geometry geometry = new(header, sizes.L2SliceSize);
         bool hasFeatureBits = !options.ReadOnly && header.Version >= 3;
         IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
         ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
         OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
         L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
-        MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
+        MetadataCache l2 = new(file, sizes.L2SliceSize, sizes.L2Slices);
         GuestTables tables = new(health, geometry, l1, l2);
         MappingLookup lookup = new(file, file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, features, options);
-        return new Qcow2Driver(file, header, geometry, lookup, compressed, health, write);
+        MetadataCache refcounts = new(file, geometry.RefcountSliceSize, sizes.RefcountSlices);
+        WriteSide? write = options.ReadOnly
+            ? null
+            : await WriteSide.OpenAsync(file, header, geometry, tables, refcounts, lookup, compressed, checks, features, options);
+        CacheCleaner? cleaner = options.CacheCleanInterval > TimeSpan.Zero ? new CacheCleaner(options.Time, options.CacheCleanInterval, [l2, refcounts]) : null;
+        return new Qcow2Driver(file, header, geometry, lookup, compressed, health, write, cleaner);
     }
 
     /// <inheritdoc/>
@@ -222,6 +230,11 @@ public sealed class Qcow2Driver : FormatDriver
     {
         try
         {
+            if (_cleaner is not null)
+            {
+                await _cleaner.DisposeAsync();
+            }
+
             if (_write is not null)
             {
                 await _write.Metadata.FlushForCloseAsync();
@@ -332,8 +345,6 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
-    private static int Slices(long bytes, Geometry geometry) => (int)Math.Clamp(bytes / geometry.SliceSize, 2, int.MaxValue);
-
     /// <summary>What a writable image has beyond a readable one.</summary>
     private sealed class WriteSide
     {
@@ -378,13 +389,13 @@ public sealed class Qcow2Driver : FormatDriver
             Qcow2Header header,
             Geometry geometry,
             GuestTables tables,
+            MetadataCache blocks,
             MappingLookup lookup,
             CompressedClusters compressed,
             OverlapChecks checks,
             IncompatibleFeatures? features,
             Qcow2OpenOptions options)
         {
-            MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
             bool isLazy = options.LazyRefcounts ?? header.HasCompatible(FeatureBits.LazyRefcounts);
             WriteBackOrder order = new(file, blocks, tables.L2, checks, isLazy ? features : null);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);

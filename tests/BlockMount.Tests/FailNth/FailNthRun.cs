@@ -118,7 +118,8 @@ internal sealed class FailNthRun
     private async Task JudgeAsync(MemoryFile memory, GuestOperation operation, FaultPlan plan, bool succeeded)
     {
         CheckReport report = await ConsistencyCheck.RunAsync(memory.Reopen(readOnly: true));
-        Assert(report.Corruptions == 0, plan, report.ToString());
+        // An image that was not closed may have stale refcounts, if it says so.
+        Assert(report.Corruptions == 0 || RefcountRebuild.IsDirty(memory.Content), plan, report.ToString());
         TestDisk disk = await _chain.OpenDiskAsync(memory.Reopen());
         byte[] after = new byte[disk.Device.Size];
         await disk.Device.ReadAsync(0, after);
