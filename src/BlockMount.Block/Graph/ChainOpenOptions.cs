@@ -1,5 +1,6 @@
 using BlockMount.Formats;
 using BlockMount.Formats.Qcow2;
+using BlockMount.Formats.Qcow2.Repair;
 using BlockMount.Storage;
 
 namespace BlockMount.Block.Graph;
@@ -50,7 +51,7 @@ public sealed record ChainOpenOptions
     public Qcow2RuntimeOptions Qcow2 { get; init; } = new();
 
     /// <summary>Repairs an active layer that is marked dirty before it is written to; null refuses it. See <see cref="Qcow2OpenOptions.RepairDirty"/>.</summary>
-    public Func<StorageFile, ValueTask>? RepairDirty { get; init; }
+    public Func<StorageFile, ValueTask>? RepairDirty { get; init; } = DirtyImage.RepairAsync;
 
     /// <summary>Told once for each image of the chain that is found damaged while it is in use. Any thread; must not throw or wait.</summary>
     public Action<CorruptionReport>? OnCorruption { get; init; }

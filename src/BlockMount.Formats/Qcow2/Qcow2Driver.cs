@@ -71,12 +71,6 @@ public sealed class Qcow2Driver : FormatDriver
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
 
-    /// <summary>
-    /// What else depends on the size of the disk (persistent bitmaps): awaited by <see cref="ResizeAsync"/>, under its exclusive use, with the
-    /// new size in bytes, before the header says it. If it fails, the size stays as it was.
-    /// </summary>
-    public Func<long, ValueTask>? SizeChanging { get; set; }
-
     /// <summary>The header as it was when the image was opened, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
 
@@ -192,7 +186,6 @@ public sealed class Qcow2Driver : FormatDriver
         }
         else if (size < _virtualSize)
         {
-            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
             // From here on the disk is short, whatever becomes of the clusters behind its end.
             _virtualSize = size;
@@ -262,8 +255,6 @@ public sealed class Qcow2Driver : FormatDriver
             : Writable.Preparation.PrepareAsync(offset, length);
     }
 
-    private ValueTask AnnounceAsync(long size) => SizeChanging?.Invoke(size) ?? ValueTask.CompletedTask;
-
     private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace, Preallocation preallocation)
     {
         long oldSize = _virtualSize;
@@ -273,11 +264,13 @@ public sealed class Qcow2Driver : FormatDriver
             _virtualSize = size;
             if (fillNewSpace is not null)
             {
+                // The zeros of new space are no change of the guest's: no bitmap has bits for it yet.
+                bool changedBefore = Writable.Bitmaps.IsGuestDataChanged;
                 await fillNewSpace();
+                Writable.Bitmaps.IsGuestDataChanged = changedBefore;
             }
 
             await PreallocatedGrowth.RunAsync(this, oldSize, size, preallocation);
-            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
         }
         catch

@@ -1,4 +1,5 @@
 using BlockMount.Formats.Qcow2.Metadata;
+using BlockMount.Formats.Qcow2.Repair;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2;
@@ -58,7 +59,7 @@ public sealed record Qcow2OpenOptions
     /// Repairs the image in a file that is marked dirty, before it is opened for writing, and clears the mark; the file stays open. Null refuses
     /// such images.
     /// </summary>
-    public Func<StorageFile, ValueTask>? RepairDirty { get; init; }
+    public Func<StorageFile, ValueTask>? RepairDirty { get; init; } = DirtyImage.RepairAsync;
 
     /// <summary>Structures that nothing else may overwrite (option overlap-check); the header's cluster is always one of them.</summary>
     public MetadataKinds OverlapCheck { get; init; } = MetadataKinds.Cached;

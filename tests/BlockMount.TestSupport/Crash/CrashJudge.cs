@@ -66,7 +66,7 @@ public static class CrashJudge
 
     // Lazy refcounts may be stale when the dirty bit says so; opening the image for writing repairs them.
     private static bool IsStaleUnderDirtyBit(CrashImage image, CheckReport report) =>
-        RefcountRebuild.IsDirty(image.Bytes)
+        image.IsDirty
         && report.Findings.All(finding => finding.Kind is CheckFindingKind.RefcountTooLow or CheckFindingKind.CopiedFlag or CheckFindingKind.Leak);
 
     private static async ValueTask<CrashVerdict> JudgeContentAsync(TestChain chain, ReferenceImage reference, MemoryFile file, long cut)

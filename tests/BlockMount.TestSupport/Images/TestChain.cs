@@ -157,7 +157,6 @@ public sealed class TestChain
             DiscardToHost = Geometry.DiscardToHost,
             DiscardNoUnref = Geometry.DiscardNoUnref,
             LazyRefcounts = Geometry.LazyRefcounts ? true : null,
-            RepairDirty = RefcountRebuild.RunAsync,
         };
         return await Qcow2Driver.OpenAsync(file, options);
     }

@@ -119,7 +119,7 @@ internal sealed class FailNthRun
     {
         CheckReport report = await ConsistencyCheck.RunAsync(memory.Reopen(readOnly: true));
         // An image that was not closed may have stale refcounts, if it says so.
-        Assert(report.Corruptions == 0 || RefcountRebuild.IsDirty(memory.Content), plan, report.ToString());
+        Assert(report.Corruptions == 0 || CrashImage.IsMarkedDirty(memory.Content), plan, report.ToString());
         TestDisk disk = await _chain.OpenDiskAsync(memory.Reopen());
         byte[] after = new byte[disk.Device.Size];
         await disk.Device.ReadAsync(0, after);

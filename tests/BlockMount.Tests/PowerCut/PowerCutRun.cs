@@ -10,6 +10,15 @@ namespace BlockMount.Tests.PowerCut;
 /// <summary>One workload and the states that a power cut during it may leave. Everything follows from the seed.</summary>
 internal sealed class PowerCutRun
 {
+    internal const int FirstSequentialSeed = 10_000;
+    internal const int FirstConcurrentSeed = 20_000;
+
+    /// <summary>Seeds of a normal run of the tests.</summary>
+    internal const int SequentialRuns = 120;
+
+    /// <inheritdoc cref="SequentialRuns"/>
+    internal const int ConcurrentRuns = 60;
+
     private const int SizeMax = 48 << 10;
     private const int OperationsPerRun = 40;
     private const int RandomStatesPerCut = 4;

@@ -61,6 +61,12 @@ public sealed class CheckReport
     /// </summary>
     public long CorruptionsUnknownToQemu { get; private set; }
 
+    /// <summary>Those of <see cref="Corruptions"/> that are wrong COPIED flags.</summary>
+    internal long WrongCopiedFlags { get; private set; }
+
+    /// <summary>Those of <see cref="Corruptions"/> that are refcounts below the number of references.</summary>
+    internal long RefcountsTooLow { get; private set; }
+
     /// <summary>Host clusters that are allocated and not used.</summary>
     public long Leaks { get; private set; }
 
@@ -115,6 +121,8 @@ public sealed class CheckReport
                 break;
             default:
                 Corruptions++;
+                WrongCopiedFlags += kind == CheckFindingKind.CopiedFlag ? 1 : 0;
+                RefcountsTooLow += kind == CheckFindingKind.RefcountTooLow ? 1 : 0;
                 CorruptionsUnknownToQemu += knownToQemu ? 0 : 1;
                 break;
         }
