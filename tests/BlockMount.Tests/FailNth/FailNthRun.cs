@@ -1,6 +1,7 @@
 using BlockMount.Base;
 using BlockMount.Formats.Qcow2.Check;
 using BlockMount.TestSupport;
+using BlockMount.TestSupport.Crash;
 using BlockMount.TestSupport.Faults;
 using BlockMount.TestSupport.Images;
 using BlockMount.TestSupport.Model;
