@@ -238,6 +238,12 @@ public readonly record struct CrashImage(byte[] Bytes, long Length)
     /// <summary>This state with bytes of its own.</summary>
     public CrashImage Copy() => this with { Bytes = (byte[])Bytes.Clone(), DataBytes = (byte[]?)DataBytes?.Clone() };
 
+    /// <summary>The image says that its refcounts may be stale.</summary>
+    public bool IsDirty => IsMarkedDirty(Bytes);
+
+    /// <summary>The dirty bit of a version 3 header is set: refcounts may be stale.</summary>
+    public static bool IsMarkedDirty(ReadOnlySpan<byte> image) => image[7] >= 3 && (image[79] & 1) != 0;
+
     /// <summary>A file of its own with this content.</summary>
     public MemoryFile ToFile() => new("crashed", readOnly: false, Bytes.AsSpan(0, (int)Length));
 

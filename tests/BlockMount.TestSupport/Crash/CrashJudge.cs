@@ -67,7 +67,7 @@ public static class CrashJudge
 
     // Lazy refcounts may be stale when the dirty bit says so; opening the image for writing repairs them.
     private static bool IsStaleUnderDirtyBit(CrashImage image, CheckReport report) =>
-        RefcountRebuild.IsDirty(image.Bytes)
+        image.IsDirty
         && report.Findings.All(finding => finding.Kind is CheckFindingKind.RefcountTooLow or CheckFindingKind.CopiedFlag or CheckFindingKind.Leak);
 
     // Longer or shorter it may be: the disk may have been resized just then.
