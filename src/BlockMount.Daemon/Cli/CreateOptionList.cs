@@ -85,7 +85,8 @@ internal sealed record CreateOptionList
         return options;
     }
 
-    private static IEnumerable<string> Split(string list) => list
+    /// <summary>Words of a list; a doubled comma stands for a comma.</summary>
+    internal static IEnumerable<string> Split(string list) => list
         .Replace(",,", "\0", StringComparison.Ordinal)
         .Split(',', StringSplitOptions.RemoveEmptyEntries)
         .Select(word => word.Replace('\0', ','));

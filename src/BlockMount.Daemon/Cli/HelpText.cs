@@ -10,7 +10,10 @@ internal static class HelpText
                blockmount ls [--json]
                blockmount create [-f FORMAT] [-b BACKING -F FORMAT] FILE [SIZE]
                blockmount resize [-f FORMAT] [--shrink] FILE [+|-]SIZE
+               blockmount amend -o NAME=VALUE[,...] FILE
+               blockmount bitmap --add|--remove|--clear|--enable|--disable FILE BITMAP
                blockmount info [--backing-chain] [--output json] FILE
+               blockmount check [-r leaks|all] [--output json] IMAGE
         """;
 
     public const string Full = """
@@ -51,6 +54,9 @@ internal static class HelpText
           ls                    running daemons
           create, resize, info  make, resize and describe images, with qemu-img's
                                 options
+          amend, bitmap         change an image's version, refcounts and other
+                                properties; change its persistent bitmaps
+          check                 check and repair images; a repair can be undone
 
         Examples:
           blockmount vm.qcow2 /mnt/vm.img

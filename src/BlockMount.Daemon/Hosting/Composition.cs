@@ -20,7 +20,14 @@ internal static class Composition
 {
     /// <summary>Verbs about images, made by their own files.</summary>
     public static IEnumerable<Command> ImageCommands() =>
-        [CreateCommand.Build(PosixStorage.Instance), ResizeCommand.Build(PosixStorage.Instance), InfoCommand.Build(PosixStorage.Instance)];
+        [
+            CreateCommand.Build(PosixStorage.Instance),
+            ResizeCommand.Build(PosixStorage.Instance),
+            AmendCommand.Build(PosixStorage.Instance),
+            BitmapCommand.Build(PosixStorage.Instance),
+            InfoCommand.Build(PosixStorage.Instance),
+            CheckCommand.Build(PosixStorage.Instance),
+        ];
 
     /// <summary>Opens the image and everything it stands on; the caller owns the node.</summary>
     /// <param name="onCorruption">Told when an image is found damaged while it is in use.</param>

@@ -46,7 +46,7 @@ public sealed class PersistentBitmapStore
     }
 
     /// <summary>Why the bitmaps that the image had are lost; null if they are not. For a warning.</summary>
-    public string? Problem { get; }
+    public string? Problem { get; private init; }
 
     /// <summary>The bitmaps; <see cref="StoredBitmap.IsInUse"/> is set in those that a clean close would leave inconsistent now.</summary>
     public IReadOnlyList<StoredBitmap> Bitmaps =>
@@ -73,6 +73,13 @@ public sealed class PersistentBitmapStore
         return directory;
     }
 
+    /// <summary>The refusal of a name that no bitmap has.</summary>
+    public static ImageFormatException NotFound(string name) => new($"Dirty bitmap '{name}' not found");
+
+    /// <summary>The refusal of a bitmap whose bits are not to be relied on.</summary>
+    public static ImageFormatException Inconsistent(string name, string fileName) => new(
+        $"Bitmap '{name}' is inconsistent and cannot be used", $"Remove it: 'blockmount bitmap --remove {fileName} {name}'");
+
     /// <summary>Takes over what the image has and marks all of it in use, on disk, before anything else is written.</summary>
     internal static async ValueTask<PersistentBitmapStore> OpenAsync(
         StorageFile file, Geometry geometry, GuestTables tables, MetadataWriter writer, BitmapDirectory directory, long diskSize)
@@ -80,6 +87,27 @@ public sealed class PersistentBitmapStore
         PersistentBitmapStore store = new(file, geometry, tables, writer, directory, diskSize);
         await store.WriteFlagsAsync(inUse: _ => true);
         return store;
+    }
+
+    /// <summary>
+    /// The same session with tables that were opened anew, after a change of them that left the bitmaps alone. Under exclusive use; this store is not used
+    /// any more.
+    /// </summary>
+    internal PersistentBitmapStore MoveTo(GuestTables tables, MetadataWriter writer)
+    {
+        PersistentBitmapStore moved = new(_file, _geometry, tables, writer, BitmapDirectory.Empty, _diskSize)
+        {
+            Problem = Problem,
+            _held = _held,
+            _directory = _directory,
+            _guestDataChanged = _guestDataChanged,
+        };
+        if (_directory is { } directory)
+        {
+            writer.Checks.Add(directory, MetadataKinds.BitmapDirectory);
+        }
+
+        return moved;
     }
 
     /// <summary>Guest data was written, zeroed or discarded: what recorded changes and is not given back anew is wrong from now on.</summary>
@@ -90,6 +118,13 @@ public sealed class PersistentBitmapStore
         {
             _guestDataChanged = true;
         }
+    }
+
+    /// <summary>Whether guest data was changed since bitmaps were last looked at; settable under exclusive use, for changes that are not the guest's.</summary>
+    internal bool IsGuestDataChanged
+    {
+        get => _guestDataChanged;
+        set => _guestDataChanged = value;
     }
 
     /// <summary>
@@ -104,6 +139,43 @@ public sealed class PersistentBitmapStore
     {
         using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
         await PutLockedAsync(name, granularityBits, auto, source);
+    }
+
+    /// <summary>Adds a bitmap of zeros.</summary>
+    /// <param name="granularityBits">log2 of the guest bytes per bit: 9 to 31.</param>
+    /// <param name="auto">It records changes.</param>
+    /// <exception cref="ImageFormatException">There is one of that name, or the format cannot store it; nothing was changed.</exception>
+    public async ValueTask AddAsync(string name, int granularityBits, bool auto)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        if (Find(name) is not null)
+        {
+            throw new ImageFormatException($"Bitmap already exists: {name}");
+        }
+
+        await PutLockedAsync(name, granularityBits, auto, null);
+    }
+
+    /// <summary>Sets all bits of a bitmap to zero.</summary>
+    /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
+    public async ValueTask ClearAsync(string name)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        NoteChanges();
+        StoredBitmap target = FindValid(name).Bitmap;
+        await PutLockedAsync(name, target.GranularityBits, target.IsAuto, null);
+    }
+
+    /// <summary>Adds the bits of another bitmap of a disk of the same size; granularities may differ.</summary>
+    /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
+    public async ValueTask MergeAsync(string name, BitmapReader source, int sourceGranularityBits)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        NoteChanges();
+        StoredBitmap target = FindValid(name).Bitmap;
+        BitmapReader reader = new(_file, _geometry.ClusterSize, target);
+        BitmapMerge merge = new(reader, target.GranularityBits, source, sourceGranularityBits, _diskSize);
+        await PutLockedAsync(name, target.GranularityBits, target.IsAuto, merge.ReadAsync);
     }
 
     /// <summary>Removes a bitmap, also one that is inconsistent.</summary>
@@ -339,11 +411,8 @@ public sealed class PersistentBitmapStore
         Held held = Find(name) ?? throw NotFound(name);
         return held.IsValid && !(held.Bitmap.IsAuto && _guestDataChanged)
             ? held
-            : throw new ImageFormatException(
-                $"Bitmap '{name}' is inconsistent and cannot be used", $"Remove it: 'blockmount bitmap --remove {_file.Name} {name}'");
+            : throw Inconsistent(name, _file.Name);
     }
-
-    private static ImageFormatException NotFound(string name) => new($"Dirty bitmap '{name}' not found");
 
     private static StoredBitmap WithInUse(StoredBitmap bitmap, bool valid) => bitmap with
     {

@@ -13,12 +13,13 @@ internal static class HeaderRewriter
 {
     /// <summary>
     /// Reads the header as it is in the file, applies <paramref name="change"/> and writes it. Call under the metadata mutex; what the new header refers to
-    /// is on disk. If writing fails, nobody knows which header is in force, and <paramref name="order"/> is poisoned.
+    /// is on disk. If writing fails, nobody knows which header is in force, and <paramref name="order"/> is poisoned (null
+    /// where nobody has the image open).
     /// </summary>
     /// <returns>The header as it is now.</returns>
     /// <exception cref="ImageFormatException">The new header cannot be stored; nothing was changed.</exception>
     /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
-    internal static async ValueTask<Qcow2Header> RewriteAsync(StorageFile file, WriteBackOrder order, Func<Qcow2Header, Qcow2Header> change)
+    internal static async ValueTask<Qcow2Header> RewriteAsync(StorageFile file, WriteBackOrder? order, Func<Qcow2Header, Qcow2Header> change)
     {
         Qcow2Header old = await Qcow2HeaderReader.LoadAsync(file);
         byte[] cluster = new byte[old.ClusterSize];
@@ -34,7 +35,7 @@ internal static class HeaderRewriter
         }
         catch (BlockIOException error)
         {
-            order.Poison(error);
+            order?.Poison(error);
             throw;
         }
 
