@@ -70,6 +70,14 @@ public static class QemuImg
         return await File.ReadAllBytesAsync(scratchPath);
     }
 
+    /// <summary>As <see cref="ReadGuestAsync"/>, of an internal snapshot if one is named; what cannot be read is zeros.</summary>
+    public static async Task<byte[]> SalvageGuestAsync(string path, string scratchPath, string? snapshot = null)
+    {
+        string[] which = snapshot is null ? [] : ["-l", $"snapshot.name={snapshot}"];
+        await RunAsync(["convert", "--salvage", "-f", "qcow2", .. which, "-O", "raw", path, scratchPath]);
+        return await File.ReadAllBytesAsync(scratchPath);
+    }
+
     /// <summary>Size in bytes for a command line.</summary>
     public static string Bytes(long size) => size.ToString(CultureInfo.InvariantCulture);
 

@@ -1,4 +1,6 @@
 using BlockMount.Formats;
+using BlockMount.Formats.Qcow2;
+using BlockMount.Storage;
 
 namespace BlockMount.Block.Graph;
 
@@ -40,6 +42,9 @@ public sealed record ChainOpenOptions
 
     /// <summary>Memory for cached metadata in bytes, all images of the chain together.</summary>
     public long MetadataCacheBytes { get; init; } = 64L << 20;
+
+    /// <summary>Repairs an active layer that is marked dirty before it is written to; null refuses it. See <see cref="Qcow2OpenOptions.RepairDirty"/>.</summary>
+    public Func<StorageFile, ValueTask>? RepairDirty { get; init; }
 
     /// <summary>Told once for each image of the chain that is found damaged while it is in use. Any thread; must not throw or wait.</summary>
     public Action<CorruptionReport>? OnCorruption { get; init; }

@@ -13,6 +13,7 @@ internal static class HelpText
                blockmount amend -o NAME=VALUE[,...] FILE
                blockmount bitmap --add|--remove|--clear|--enable|--disable FILE BITMAP
                blockmount info [--backing-chain] [--output json] FILE
+               blockmount check [-r leaks|all] [--output json] IMAGE
         """;
 
     public const string Full = """
@@ -55,6 +56,7 @@ internal static class HelpText
                                 options
           amend, bitmap         change an image's version, refcounts and other
                                 properties; change its persistent bitmaps
+          check                 check and repair images; a repair can be undone
 
         Examples:
           blockmount vm.qcow2 /mnt/vm.img

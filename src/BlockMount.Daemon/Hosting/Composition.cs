@@ -26,6 +26,7 @@ internal static class Composition
             AmendCommand.Build(PosixStorage.Instance),
             BitmapCommand.Build(PosixStorage.Instance),
             InfoCommand.Build(PosixStorage.Instance),
+            CheckCommand.Build(PosixStorage.Instance),
         ];
 
     /// <summary>Opens the image and everything it stands on; the caller owns the node.</summary>

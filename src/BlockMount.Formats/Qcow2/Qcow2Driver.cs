@@ -68,12 +68,6 @@ public sealed class Qcow2Driver : FormatDriver
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
 
-    /// <summary>
-    /// What else depends on the size of the disk (persistent bitmaps): awaited by <see cref="ResizeAsync"/>, under its exclusive use, with the
-    /// new size in bytes, before the header says it. If it fails, the size stays as it was.
-    /// </summary>
-    public Func<long, ValueTask>? SizeChanging { get; set; }
-
     /// <summary>The header as it was when the image was opened, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
 
@@ -92,8 +86,7 @@ public sealed class Qcow2Driver : FormatDriver
     /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
     public static async ValueTask<Qcow2Driver> OpenAsync(StorageFile file, Qcow2OpenOptions options)
     {
-        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
-        FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name);
+        Qcow2Header header = await LoadUsableHeaderAsync(file, options);
         Geometry geometry = new(header);
         bool hasFeatureBits = !options.ReadOnly && header.Version >= 3;
         IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
@@ -104,7 +97,7 @@ public sealed class Qcow2Driver : FormatDriver
         GuestTables tables = new(health, geometry, l1, l2);
         MappingLookup lookup = new(file, file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, options);
+        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, features, options);
         return new Qcow2Driver(file, header, geometry, lookup, compressed, health, write);
     }
 
@@ -185,7 +178,6 @@ public sealed class Qcow2Driver : FormatDriver
         }
         else if (size < _virtualSize)
         {
-            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
             // From here on the disk is short, whatever becomes of the clusters behind its end.
             _virtualSize = size;
@@ -250,8 +242,6 @@ public sealed class Qcow2Driver : FormatDriver
             : Writable.Preparation.PrepareAsync(offset, length);
     }
 
-    private ValueTask AnnounceAsync(long size) => SizeChanging?.Invoke(size) ?? ValueTask.CompletedTask;
-
     private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace, Preallocation preallocation)
     {
         long oldSize = _virtualSize;
@@ -268,7 +258,6 @@ public sealed class Qcow2Driver : FormatDriver
             }
 
             await PreallocatedGrowth.RunAsync(this, oldSize, size, preallocation);
-            await AnnounceAsync(size);
             await Writable.Resize.WriteSizeAsync(size);
         }
         catch
@@ -303,6 +292,37 @@ public sealed class Qcow2Driver : FormatDriver
         while (!_lookup.TryMap(offset, length, out mapping));
 
         return mapping;
+    }
+
+    // A dirty image is repaired first, because its refcounts may be too low; for reading they are not needed.
+    private static async ValueTask<Qcow2Header> LoadUsableHeaderAsync(StorageFile file, Qcow2OpenOptions options)
+    {
+        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
+        FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name, repairsDirty: options.RepairDirty is not null);
+        if (!options.ReadOnly && header.HasIncompatible(FeatureBits.Dirty))
+        {
+            await options.RepairDirty!(file);
+            header = await Qcow2HeaderReader.LoadAsync(file);
+            FeaturePolicy.CheckOpen(header, readOnly: false, file.Name);
+        }
+
+        if (header.Version < 3 && !options.ReadOnly)
+        {
+            RefuseVersion3Options(file.Name, options);
+        }
+
+        return header;
+    }
+
+    private static void RefuseVersion3Options(string name, Qcow2OpenOptions options)
+    {
+        string? what = options.LazyRefcounts == true ? "lazy-refcounts" : options.DiscardNoUnref ? "discard-no-unref" : null;
+        if (what is not null)
+        {
+            throw new ImageFormatException(
+                $"Could not open '{name}': {what} needs a version 3 image (compat=1.1), and this is version 2",
+                "Leave the option out, or convert the image to version 3");
+        }
     }
 
     private static int Slices(long bytes, Geometry geometry) => (int)Math.Clamp(bytes / geometry.SliceSize, 2, int.MaxValue);
@@ -354,10 +374,12 @@ public sealed class Qcow2Driver : FormatDriver
             MappingLookup lookup,
             CompressedClusters compressed,
             OverlapChecks checks,
+            IncompatibleFeatures? features,
             Qcow2OpenOptions options)
         {
             MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
-            WriteBackOrder order = new(file, blocks, tables.L2, checks);
+            bool isLazy = options.LazyRefcounts ?? header.HasCompatible(FeatureBits.LazyRefcounts);
+            WriteBackOrder order = new(file, blocks, tables.L2, checks, isLazy ? features : null);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
@@ -371,9 +393,9 @@ public sealed class Qcow2Driver : FormatDriver
             ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
             StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
-            FreedClusters freed = new(file, geometry, allocator, epoch, checks, options.DiscardToHost);
+            FreedClusters freed = new(file, geometry, allocator, epoch, checks, new DiscardPolicy(options.DiscardToHost, options.PassDiscardSnapshot, options.PassDiscardOther));
             MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
-            DropClusters drop = new(geometry, tables, lookup, metadata, header.Backing is not null);
+            DropClusters drop = new(geometry, tables, lookup, metadata, header.Backing is not null, options.DiscardNoUnref && !geometry.HasDataFile);
             return new WriteSide(
                 epoch,
                 metadata,

@@ -99,7 +99,9 @@ public sealed class CreateFeatureTests : ImageFixture
         (await InAsync("theirs", "qemu-img", "compare", "-F", "raw", "a", "../ours/content")).MustSucceed();
         if (options.Contains("data_file", StringComparison.Ordinal))
         {
-            Assert.Equal(new FileInfo(this["theirs/data"]).Length, new FileInfo(this["ours/data"]).Length);
+            // With preallocation qemu-img's has the rest of the last cluster, too; as a raw image that is another disk.
+            Assert.Equal(5000 << 10, new FileInfo(this["ours/data"]).Length);
+            Assert.InRange(new FileInfo(this["theirs/data"]).Length, 5000 << 10, 6 << 20);
         }
     }
 

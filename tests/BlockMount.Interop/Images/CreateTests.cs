@@ -124,7 +124,7 @@ public sealed class CreateTests : ImageFixture
     [InlineData("refused", "-f", "qcow2", "-o", "data_file=", "OLD", "1M")]
     [InlineData("No such file", "-f", "qcow2", "-o", "data_file=missing/x", "OLD", "1M")]
     [InlineData("too large", "-f", "qcow2", "-o", "extent_size_hint=5G", "OLD", "1M")]
-    [InlineData("too large", "-f", "qcow2", "-o", "cluster_size=16k,extended_l2=on", "OLD", "64T")]
+    [InlineData("too large", "-f", "qcow2", "-o", "cluster_size=16k,extended_l2=on", "OLD", "65T")]
     [InlineData("does not accept value 'maybe'", "-f", "qcow2", "-o", "nocow=maybe", "OLD", "1M")]
     [InlineData("not supported yet", "-f", "qcow2", "-o", "encrypt.format=luks", "OLD", "1M")]
     [InlineData("needs a size", "-f", "qcow2", "OLD")]

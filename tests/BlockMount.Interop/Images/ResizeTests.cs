@@ -26,11 +26,10 @@ public sealed class ResizeTests : ImageFixture
         ["--preallocation=some", "a", "+1M"],
         ["--preallocation=off", "-q", "a", "+1M"],
         ["--shrink", "a", "1000"],
-        ["--shrink", "-q", "a", "3584"],
-        ["a", "12M"],
         ["a", "1x"],
         ["a", ""],
         ["a", "4611686018427387904"],
+        ["--shrink", "-q", "a", "3584"],
     ];
 
     [RequiresTheory(Needs.Release, "qemu-img", "qemu-io")]
@@ -58,6 +57,11 @@ public sealed class ResizeTests : ImageFixture
 
         await AssertCleanAsync(this["ours"]);
         await AssertSameInfoAsync(this["ours"]);
+
+        // Not compared: qemu-img shows again what lay behind the end of the short disk in its last cluster.
+        await BlockMountAsync("resize", this["ours"], "12M");
+        (await ToolProcess.RunAsync("qemu-io", "-f", "qcow2", "-c", "read -P 1 0 3584", "-c", "read -P 0 3584 11M", this["ours"])).MustSucceed();
+        await AssertCleanAsync(this["ours"]);
     }
 
     [RequiresFact(Needs.Release, "qemu-img")]

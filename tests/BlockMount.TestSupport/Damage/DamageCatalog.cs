@@ -118,6 +118,8 @@ public static class DamageCatalog
         yield return new DamageCase("L2 entry has reserved bits", "4k", i => i.SetL2(1, i.L2(1) | 2 | (1UL << 60)));
         yield return new DamageCase("zero bit in version 2", "v2", i => i.SetL2(1, i.L2(1) | 1)) { QemuDiffers = "QEMU reads the reserved bit 0 of version 2 as zeros and does not report it" };
         yield return new DamageCase("two L2 entries to one cluster", "4k", i => i.SetL2(2, i.L2(1))) { Dropped = [2] };
+        yield return new DamageCase("two L2 entries to one cluster", "1bit", i => i.SetL2(2, i.L2(1))) { Dropped = [2] };
+        yield return new DamageCase("two L1 entries to one table", "1bit", i => i.SetL1(1, i.L1(0))) { Dropped = [.. Enumerable.Range(64, 64)] };
         yield return new DamageCase("two counted L2 entries to one cluster", "4k", i =>
         {
             i.SetRefcount(i.Data(2), 0);
@@ -125,7 +127,7 @@ public static class DamageCatalog
             i.SetL2(1, i.L2(1) & ~Copied);
             i.SetL2(2, i.L2(1));
         }) { Dropped = [2] };
-        yield return new DamageCase("L2 entry to the header", "4k", i => i.SetL2(2, Copied | 0x1000)) ;
+        yield return new DamageCase("L2 entry to the header", "4k", i => i.SetL2(2, Copied | 0x1000));
         yield return new DamageCase("L2 entry to its own table", "4k", i => i.SetL2(2, (ulong)i.L2Table(0) | Copied));
         yield return new DamageCase("L2 entry to the L1 table", "4k", i => i.SetL2(2, (ulong)i.L1Offset | Copied));
         yield return new DamageCase("L2 entry to a refcount block", "4k", i => i.SetL2(2, i.RefcountTable(0) | Copied));
@@ -157,7 +159,7 @@ public static class DamageCatalog
         yield return new DamageCase("compressed cluster with too many sectors", "compressed", i => i.SetL2(1, i.L2(1) | (7UL << 58)));
         yield return new DamageCase("compressed cluster leaked", "compressed", i => i.SetL2(1, 0)) { Dropped = [1] };
         yield return new DamageCase("refcount of compressed clusters is 1", "compressed", i => i.SetRefcount((long)(i.L2(1) & 0xfffffffffff), 1));
-        yield return new DamageCase("data cluster calls itself compressed", "4k", i => i.SetL2(1, i.L2(1) | Compressed));
+        yield return new DamageCase("data cluster calls itself compressed", "4k", i => i.SetL2(1, i.L2(1) | Compressed)) { Dropped = [1] };
         yield return new DamageCase("compressed cluster with subclusters", "compressed-subclusters", i => i.SetSubclusters(1, 1));
         yield return new DamageCase("subclusters allocated and zero", "subclusters", i => i.SetSubclusters(1, i.Subclusters(1) | (3UL << 32)));
         yield return new DamageCase("subclusters of an unallocated cluster allocated", "subclusters", i => i.SetSubclusters(20, 3));
@@ -178,7 +180,7 @@ public static class DamageCatalog
         yield return new DamageCase("snapshot's L1 entry misaligned", "snapshots", i => i.SetU64(i.SnapshotL1(0), i.U64(i.SnapshotL1(0)) + 0x200));
         yield return new DamageCase("snapshot's L1 entry outside the file", "snapshots", i => i.SetU64(i.SnapshotL1(1), (ulong)i.End + 0x100000));
         yield return new DamageCase("snapshot's L1 entry has reserved bits", "snapshots", i => i.SetU64(i.SnapshotL1(1), i.U64(i.SnapshotL1(1)) | 2));
-        yield return new DamageCase("snapshot's L1 table is the active one", "snapshots", i => i.SetU64(i.Snapshot(0), (ulong)i.L1Offset));
+        yield return new DamageCase("snapshot's L1 table is the active one", "snapshots", i => i.SetU64(i.Snapshot(0), (ulong)i.L1Offset)) { DroppedSnapshots = ["snapshot0"] };
         yield return new DamageCase("snapshot without the extra data of version 3", "snapshots", i =>
         {
             // The snapshot's names move into the place of the extra data; the rest of the entry is padding of the name.
@@ -186,10 +188,10 @@ public static class DamageCatalog
             i.SetU32(place + 36, 0);
             i.SetU32(place + 12, (1 << 16) | 1);
             i.SetU64(place + 40, 0x3278000000000000);
-        });
-        yield return new DamageCase("snapshot with too much extra data", "snapshots", i => i.SetU32(i.Snapshot(1) + 36, 2000));
-        yield return new DamageCase("snapshot table outside the file", "snapshots", i => i.SetU64(64, (ulong)i.End + 0x100000));
-        yield return new DamageCase("snapshot forgotten", "snapshots", i => i.SetU32(60, 1));
+        }) { DroppedSnapshots = ["snapshot1"] };
+        yield return new DamageCase("snapshot with too much extra data", "snapshots", i => i.SetU32(i.Snapshot(1) + 36, 2000)) { DroppedSnapshots = ["snapshot1"] };
+        yield return new DamageCase("snapshot table outside the file", "snapshots", i => i.SetU64(64, (ulong)i.End + 0x100000)) { DroppedSnapshots = ["snapshot0", "snapshot1"] };
+        yield return new DamageCase("snapshot forgotten", "snapshots", i => i.SetU32(60, 1)) { DroppedSnapshots = ["snapshot1"] };
         yield return new DamageCase("more snapshots than the table has", "snapshots", i => i.SetU32(60, 3));
         yield return new DamageCase("refcount of a snapshot's L1 table is 0", "snapshots", i => i.SetRefcount(i.SnapshotL1(0), 0));
         yield return new DamageCase("refcount of the snapshot table is 0", "v2-snapshots", i => i.SetRefcount(i.SnapshotsOffset, 0));
@@ -221,7 +223,8 @@ public static class DamageCatalog
             yield return new DamageCase("file cut by five clusters", recipe, i => i.SetLength(i.Length - (5 * i.ClusterSize)));
         }
 
-        yield return new DamageCase("file cut inside a cluster", "4k", i => i.SetLength(i.Length - 1000));
+        // The last cluster of a sound image may be incomplete, so this is none of the check's business.
+        yield return new DamageCase("file cut inside a cluster", "4k", i => i.SetLength(i.Length - 1000)) { Dropped = [540] };
         yield return new DamageCase("file cut to a half", "64k", i => i.SetLength(i.Length / 2));
         yield return new DamageCase("leaked clusters at the end", "4k", i =>
         {

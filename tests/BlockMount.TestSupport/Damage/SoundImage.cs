@@ -15,8 +15,11 @@ public sealed class SoundImage
         DataFile = dataFile;
     }
 
-    /// <summary>Name of the external data file, relative to the image; used by the recipe "data-file".</summary>
+    /// <summary>Name of the external data file; used by the recipe "data-file".</summary>
     public const string DataFileName = "guest.data";
+
+    // QEMU looks for a name without a path in its working folder, so that the image names the whole path, of a length that fits every folder.
+    private const int DataFilePathLength = 150;
 
     public byte[] Bytes { get; }
 
@@ -55,14 +58,41 @@ public sealed class SoundImage
     /// <summary>The image of a recipe; do not change its bytes.</summary>
     public static Task<SoundImage> GetAsync(string recipe) => s_made.GetOrAdd(recipe, name => new(() => MakeAsync(name))).Value;
 
+    private static string Placeholder { get; } = new('*', DataFilePathLength);
+
+    /// <summary>Saves the image's data file into <paramref name="folder"/>, if it has one, and lets <paramref name="image"/> name it there.</summary>
+    public async Task PlaceDataFileAsync(ScratchFolder folder, byte[] image)
+    {
+        if (DataFile is not null)
+        {
+            await File.WriteAllBytesAsync(folder[DataFileName], DataFile);
+            ReplaceText(image, Placeholder, DataFilePath(folder));
+        }
+    }
+
+    private static string DataFilePath(ScratchFolder folder)
+    {
+        int padding = DataFilePathLength - folder.FullPath.Length - 1 - DataFileName.Length;
+        return $"{folder.FullPath}/{new string('/', padding)}{DataFileName}";
+    }
+
+    private static void ReplaceText(byte[] image, string old, string replacement)
+    {
+        int place = image.AsSpan().IndexOf(System.Text.Encoding.ASCII.GetBytes(old));
+        if (place >= 0)
+        {
+            System.Text.Encoding.ASCII.GetBytes(replacement).CopyTo(image, place);
+        }
+    }
+
     private static async Task<SoundImage> MakeAsync(string recipe)
     {
         (string options, string steps) = s_recipes[recipe];
         using ScratchFolder folder = new();
         string path = folder["image"];
         long scale = options.Contains("2M", StringComparison.Ordinal) ? 16 : 1;
-        // In the folder, so that the image names its data file without a path.
-        (await ToolProcess.RunAsync("/usr/bin/env", "-C", folder.FullPath, "qemu-img", "create", "-f", "qcow2", "-o", options, path, QemuImg.Bytes(scale * (4 << 20)))).MustSucceed();
+        options = options.Replace(DataFileName, DataFilePath(folder), StringComparison.Ordinal);
+        await QemuImg.RunAsync("create", "-f", "qcow2", "-o", options, path, QemuImg.Bytes(scale * (4 << 20)));
         await QemuImg.IoAsync(path, "write -P 1 0 96k", "write -P 2 99k 29k", "write -P 3 2100k 64k");
         if (steps.Contains('z', StringComparison.Ordinal))
         {
@@ -92,6 +122,7 @@ public sealed class SoundImage
 
         byte[] content = await QemuImg.ReadGuestAsync(path, folder["guest"]);
         byte[] image = await File.ReadAllBytesAsync(path);
+        ReplaceText(image, DataFilePath(folder), Placeholder);
         byte[]? data = File.Exists(folder[DataFileName]) ? await File.ReadAllBytesAsync(folder[DataFileName]) : null;
         return new SoundImage(image, content, snapshots, data);
     }

@@ -40,6 +40,12 @@ public sealed record ImageGeometry
     /// <summary>Freed clusters are punched out of the host file.</summary>
     public bool DiscardToHost { get; init; } = true;
 
+    /// <summary>Refcounts are written lazily, under the dirty bit; needs version 3.</summary>
+    public bool LazyRefcounts { get; init; }
+
+    /// <summary>Discarded clusters keep their place in the file; needs version 3.</summary>
+    public bool DiscardNoUnref { get; init; }
+
     /// <summary>L2 entries of 128 bits, with 32 subclusters in a cluster; needs version 3.</summary>
     public bool ExtendedL2 { get; init; }
 

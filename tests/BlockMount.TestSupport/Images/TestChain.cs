@@ -155,6 +155,9 @@ public sealed class TestChain
             ReadOnly = readOnly,
             CacheBytes = Geometry.TinyCache ? 1 : PlentyOfCache,
             DiscardToHost = Geometry.DiscardToHost,
+            DiscardNoUnref = Geometry.DiscardNoUnref,
+            LazyRefcounts = Geometry.LazyRefcounts ? true : null,
+            RepairDirty = RefcountRebuild.RunAsync,
         };
         return await Qcow2Driver.OpenAsync(file, options);
     }

@@ -39,6 +39,65 @@ public sealed class DamagedImageTests : IDisposable
         }
     }
 
+    // A check that overlooks one kind of damage must not pass: each kind decides somewhere.
+    [RequiresTheory(Needs.None, "qemu-img", "qemu-io")]
+    [InlineData(CheckFindingKind.RefcountTooLow)]
+    [InlineData(CheckFindingKind.Leak)]
+    [InlineData(CheckFindingKind.Misaligned)]
+    [InlineData(CheckFindingKind.OutsideFile)]
+    [InlineData(CheckFindingKind.CopiedFlag)]
+    [InlineData(CheckFindingKind.ReservedBits)]
+    [InlineData(CheckFindingKind.Overlap)]
+    [InlineData(CheckFindingKind.Unreadable)]
+    [InlineData(CheckFindingKind.Overflow)]
+    [InlineData(CheckFindingKind.Unchecked)]
+    public async Task CheckThatOverlooksAKind_DisagreesWithQemuImg(CheckFindingKind overlooked)
+    {
+        foreach (DamageCase damage in DamageCatalog.All.Where(damage => damage.QemuDiffers is null))
+        {
+            byte[] image = await HarmAsync(damage);
+            (_, CheckReport? report, _) = await CheckAsync(image);
+            int findings = report?.Findings.Count(finding => finding.Kind == overlooked) ?? 0;
+            if (findings == 0)
+            {
+                continue;
+            }
+
+            QemuImg.Verdict theirs = await QemuImg.CheckAsync(_folder["damaged"]);
+            long errors = theirs.Numbers.GetValueOrDefault("check-errors");
+            (long, long, long) mutant = overlooked switch
+            {
+                CheckFindingKind.Leak => (report!.Corruptions, report.Leaks - findings, report.CheckErrors),
+                CheckFindingKind.Unchecked => (report!.Corruptions, report.Leaks, report.CheckErrors - findings),
+                _ => (report!.Corruptions - findings, report.Leaks, report.CheckErrors),
+            };
+            if (mutant != (theirs.Corruptions, theirs.Leaks, errors))
+            {
+                return;
+            }
+        }
+
+        Assert.Fail($"no damage shows that {overlooked} is overlooked");
+    }
+
+    [RequiresTheory(Needs.None, "qemu-img", "qemu-io")]
+    [MemberData(nameof(Cases))]
+    public async Task Check_InSmallWindows_CountsAsInOne(string name)
+    {
+        byte[] image = await HarmAsync(DamageCatalog.Get(name));
+        (_, CheckReport? whole, string text) = await CheckAsync(image);
+        if (whole is null)
+        {
+            return;
+        }
+
+        await using MemoryFile file = new("damaged", readOnly: true, image);
+        CheckReport parts = await ConsistencyCheck.RunAsync(file, new CheckOptions { WindowClusters = 7 });
+        Assert.True(Numbers(whole).SequenceEqual(Numbers(parts)), $"{text}\nin windows: {parts}");
+        Assert.Equal(whole.CorruptionsUnknownToQemu, parts.CorruptionsUnknownToQemu);
+        Assert.Equal(whole.Damage.Ranges, parts.Damage.Ranges);
+    }
+
     private static IEnumerable<KeyValuePair<string, long>> Numbers(CheckReport report)
     {
         Dictionary<string, long> numbers = new()
@@ -74,12 +133,9 @@ public sealed class DamagedImageTests : IDisposable
         SoundImage sound = await SoundImage.GetAsync(damage.Recipe);
         ImageSurgeon surgeon = new(sound.Bytes);
         damage.Harm(surgeon);
-        if (sound.DataFile is { } data)
-        {
-            await File.WriteAllBytesAsync(_folder[SoundImage.DataFileName], data);
-        }
-
-        await QemuImg.SaveAsync(_folder["damaged"], surgeon.Bytes);
-        return surgeon.Bytes.ToArray();
+        byte[] image = surgeon.Bytes.ToArray();
+        await sound.PlaceDataFileAsync(_folder, image);
+        await QemuImg.SaveAsync(_folder["damaged"], image);
+        return image;
     }
 }

@@ -10,6 +10,15 @@ namespace BlockMount.Tests.PowerCut;
 /// <summary>One workload and the states that a power cut during it may leave. Everything follows from the seed.</summary>
 internal sealed class PowerCutRun
 {
+    internal const int FirstSequentialSeed = 10_000;
+    internal const int FirstConcurrentSeed = 20_000;
+
+    /// <summary>Seeds of a normal run of the tests.</summary>
+    internal const int SequentialRuns = 120;
+
+    /// <inheritdoc cref="SequentialRuns"/>
+    internal const int ConcurrentRuns = 60;
+
     private const int SizeMax = 48 << 10;
     private const int OperationsPerRun = 40;
     private const int RandomStatesPerCut = 4;
@@ -58,9 +67,11 @@ internal sealed class PowerCutRun
     internal byte[] InitialFile => _workload.InitialFile;
 
     /// <summary>One operation after the other.</summary>
-    internal static async ValueTask<PowerCutRun> SequentialAsync(int seed)
+    /// <param name="adapt">Changes the geometry that the seed chose; null leaves it.</param>
+    internal static async ValueTask<PowerCutRun> SequentialAsync(int seed, Func<ImageGeometry, ImageGeometry>? adapt = null)
     {
         (ImageGeometry geometry, Random random) = Choose(seed);
+        geometry = adapt?.Invoke(geometry) ?? geometry;
         WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, s_mix);
         return await OfAsync(seed, geometry, generator.Take(OperationsPerRun));
     }
@@ -91,10 +102,11 @@ internal sealed class PowerCutRun
     }
 
     /// <summary>Four clients at once, every storage call delayed; the seed decides all orders.</summary>
-    internal static PowerCutRun Concurrent(int seed, int operationsPerClient = OperationsPerRun / 4)
+    /// <param name="adapt">Changes the geometry that the seed chose; null leaves it.</param>
+    internal static PowerCutRun Concurrent(int seed, int operationsPerClient = OperationsPerRun / 4, Func<ImageGeometry, ImageGeometry>? adapt = null)
     {
         PowerCutRun? run = null;
-        SimulationContext.Run(seed, async context => run = await ConcurrentAsync(context, seed, operationsPerClient));
+        SimulationContext.Run(seed, async context => run = await ConcurrentAsync(context, seed, operationsPerClient, adapt));
         return run!;
     }
 
@@ -173,9 +185,10 @@ internal sealed class PowerCutRun
         return (ImageGeometry.Choose(random, SizeMax / 2), random);
     }
 
-    private static async Task<PowerCutRun> ConcurrentAsync(SimulationContext context, int seed, int operationsPerClient)
+    private static async Task<PowerCutRun> ConcurrentAsync(SimulationContext context, int seed, int operationsPerClient, Func<ImageGeometry, ImageGeometry>? adapt)
     {
         (ImageGeometry geometry, Random random) = Choose(seed);
+        geometry = adapt?.Invoke(geometry) ?? geometry;
         TestChain chain = await TestChain.CreateAsync(geometry, seed);
         CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax, context.PauseAsync);
         List<Task> clients = [];

@@ -19,20 +19,20 @@ public sealed class FreedClusters
     private readonly ClusterAllocator _allocator;
     private readonly ReclaimEpoch _epoch;
     private readonly OverlapChecks _checks;
-    private readonly bool _punchHoles;
+    private readonly DiscardPolicy _discards;
 
     private List<Freed> _unlinked = [];
     private readonly Queue<Freed> _durable = new();
 
     public FreedClusters(
-        StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, OverlapChecks checks, bool punchHoles)
+        StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, OverlapChecks checks, DiscardPolicy discards)
     {
         _checks = checks;
         _file = file;
         _geometry = geometry;
         _allocator = allocator;
         _epoch = epoch;
-        _punchHoles = punchHoles;
+        _discards = discards;
     }
 
     /// <summary>Nothing is waiting in any gate.</summary>
@@ -42,15 +42,16 @@ public sealed class FreedClusters
     public bool IsCrowded => _unlinked.Count >= UnlinkedMax;
 
     /// <summary>Takes in a run that the tables in memory have just stopped pointing to.</summary>
-    public void Unlinked(HostRun run)
+    public void Unlinked(HostRun run, FreeReason reason)
     {
-        if (_unlinked.Count > 0 && _unlinked[^1] is var last && last.Epoch == _epoch.Current && last.Run.End == run.Start)
+        if (_unlinked.Count > 0 && _unlinked[^1] is var last
+            && last.Epoch == _epoch.Current && last.Reason == reason && last.Run.End == run.Start)
         {
             _unlinked[^1] = last with { Run = new HostRun(last.Run.Start, last.Run.Count + run.Count) };
             return;
         }
 
-        _unlinked.Add(new Freed(run, _epoch.Current));
+        _unlinked.Add(new Freed(run, _epoch.Current, reason));
     }
 
     /// <summary>
@@ -81,7 +82,7 @@ public sealed class FreedClusters
     {
         while (_durable.TryPeek(out Freed freed) && (_epoch.HasPassed(freed.Epoch) || HistoricBug.Is(Bug.D2FreedClusterReusedInFlight)))
         {
-            if (_punchHoles && !HistoricBug.Is(Bug.D3HolePunchedAfterReuse))
+            if (_discards.Passes(freed.Reason) && !HistoricBug.Is(Bug.D3HolePunchedAfterReuse))
             {
                 await PunchAsync(freed.Run);
             }
@@ -91,6 +92,12 @@ public sealed class FreedClusters
             await _allocator.ReleaseAsync(freed.Run);
         }
     }
+
+    /// <summary>
+    /// Gives back the space of clusters that were discarded and stay linked as preallocated zeros. The caller holds the lock of their guest clusters,
+    /// so that nobody fills them before the hole is there (RELIABILITY D3); an older write that is still on its way may take the space again.
+    /// </summary>
+    public ValueTask PunchKeptAsync(HostRun run) => _discards.PassRequest ? PunchCoreAsync(run) : ValueTask.CompletedTask;
 
     // Before the refcount drops, so a hole can never be punched into a cluster that was handed out again (RELIABILITY D3).
     private async ValueTask PunchAsync(HostRun run)
@@ -127,5 +134,5 @@ public sealed class FreedClusters
 
     /// <summary>A run in quarantine.</summary>
     /// <param name="Epoch">The reclaim epoch in which it was unlinked.</param>
-    public readonly record struct Freed(HostRun Run, long Epoch);
+    public readonly record struct Freed(HostRun Run, long Epoch, FreeReason Reason);
 }

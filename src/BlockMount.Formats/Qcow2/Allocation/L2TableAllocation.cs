@@ -87,7 +87,7 @@ public sealed class L2TableAllocation
         {
             HostRun old = new(_geometry.HostClusterOf(entry.TableOffset), 1);
             _checks.Remove(old, MetadataKinds.ActiveL2);
-            _freed.Unlinked(old);
+            _freed.Unlinked(old, FreeReason.Other);
         }
     }
 

@@ -61,6 +61,9 @@ public sealed class CheckReport
     /// </summary>
     public long CorruptionsUnknownToQemu { get; private set; }
 
+    /// <summary>Those of <see cref="Corruptions"/> that are wrong COPIED flags.</summary>
+    internal long WrongCopiedFlags { get; private set; }
+
     /// <summary>Host clusters that are allocated and not used.</summary>
     public long Leaks { get; private set; }
 
@@ -115,6 +118,7 @@ public sealed class CheckReport
                 break;
             default:
                 Corruptions++;
+                WrongCopiedFlags += kind == CheckFindingKind.CopiedFlag ? 1 : 0;
                 CorruptionsUnknownToQemu += knownToQemu ? 0 : 1;
                 break;
         }

@@ -48,6 +48,7 @@ internal enum ClusterUses : byte
 internal sealed class ClusterReferences
 {
     internal const long WindowClustersMax = 32 << 20;
+    private const int OverflowsMax = 1 << 16;
 
     private readonly CheckedLayout _layout;
     private readonly CheckReport _report;
@@ -57,6 +58,9 @@ internal sealed class ClusterReferences
 
     // Counts from ushort.MaxValue up; empty but for images with tens of thousands of snapshots.
     private readonly Dictionary<long, ulong> _large = [];
+
+    // References that a refcount cannot say, by cluster; cut off at OverflowsMax.
+    private readonly Dictionary<long, int> _overflows = [];
 
     /// <param name="windowMax">Clusters that are counted at the same time.</param>
     internal ClusterReferences(CheckedLayout layout, CheckReport report, long windowMax = WindowClustersMax)
@@ -109,6 +113,18 @@ internal sealed class ClusterReferences
     /// <summary>True if the cluster has owners of which one can destroy the other's content although the refcount is right.</summary>
     internal static bool IsHiddenConflict(ClusterUses uses) =>
         (uses & ClusterUses.InPlace) != 0 && IsContested(uses);
+
+    /// <summary>Takes one of the references that are too many for the cluster's refcount away; false if there is none.</summary>
+    internal bool TakeOverflow(long cluster)
+    {
+        if (_overflows.Count == 0 || !_overflows.TryGetValue(cluster, out int excess) || excess == 0)
+        {
+            return false;
+        }
+
+        _overflows[cluster] = excess - 1;
+        return true;
+    }
 
     /// <summary>Goes to the next window; false at the end of the file.</summary>
     internal bool NextWindow()
@@ -170,6 +186,11 @@ internal sealed class ClusterReferences
         long index = cluster - WindowStart;
         if (!TryIncrement(cluster, index))
         {
+            if (_overflows.Count < OverflowsMax || _overflows.ContainsKey(cluster))
+            {
+                _overflows[cluster] = _overflows.GetValueOrDefault(cluster) + 1;
+            }
+
             _report.Add(CheckFindingKind.Overflow, cluster << _layout.ClusterBits, $"the cluster at {cluster << _layout.ClusterBits} has more than {_refcountMax} references");
         }
 

@@ -20,28 +20,24 @@ public sealed class ConsistencyCheck
     private readonly ReferenceWalk _walk;
     private long _lastUsedCluster;
 
-    private ConsistencyCheck(StorageFile file, CheckedLayout layout, SnapshotList snapshots, CheckOptions options, long windowMax)
+    private ConsistencyCheck(StorageFile file, CheckedLayout layout, SnapshotList snapshots, CheckOptions options)
     {
         _layout = layout;
         _snapshots = snapshots;
         _options = options;
         _stored = new StoredRefcounts(file, layout);
-        _references = new ClusterReferences(layout, _report, windowMax);
+        _references = new ClusterReferences(layout, _report, options.WindowClusters);
         _walk = new ReferenceWalk(file, layout, snapshots, _references, _stored, _report);
     }
 
     /// <summary>Checks the image in <paramref name="file"/>, which stays open.</summary>
     /// <exception cref="ImageFormatException">The header cannot be used: there is nothing to check.</exception>
     /// <exception cref="Base.BlockIOException">The file cannot be read.</exception>
-    public static ValueTask<CheckReport> RunAsync(StorageFile file, CheckOptions? options = null) =>
-        RunAsync(file, options ?? new CheckOptions(), ClusterReferences.WindowClustersMax);
-
-    /// <summary>As the other, with windows of <paramref name="windowMax"/> clusters.</summary>
-    internal static async ValueTask<CheckReport> RunAsync(StorageFile file, CheckOptions options, long windowMax)
+    public static async ValueTask<CheckReport> RunAsync(StorageFile file, CheckOptions? options = null)
     {
         CheckedLayout layout = await CheckedLayout.ReadAsync(file);
         SnapshotList snapshots = await SnapshotList.ReadAsync(file, layout);
-        return await new ConsistencyCheck(file, layout, snapshots, options, windowMax).RunAsync();
+        return await new ConsistencyCheck(file, layout, snapshots, options ?? new CheckOptions()).RunAsync();
     }
 
     private async ValueTask<CheckReport> RunAsync()
@@ -105,7 +101,11 @@ public sealed class ConsistencyCheck
         if (stored < references)
         {
             _report.RefcountsNeedRebuild |= stored == 0;
-            _report.Add(CheckFindingKind.RefcountTooLow, offset, $"the cluster at {offset} has refcount {stored} and {references} references");
+            ClusterUses uses = _references.Uses(cluster);
+            _report.Add(
+                ClusterReferences.IsContested(uses) ? CheckFindingKind.Overlap : CheckFindingKind.RefcountTooLow,
+                offset,
+                $"the cluster at {offset} ({uses & ClusterUses.Kinds}) has refcount {stored} and {references} references");
         }
         else if (stored > references)
         {

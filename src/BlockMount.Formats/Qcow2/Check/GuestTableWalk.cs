@@ -69,9 +69,9 @@ internal sealed class GuestTableWalk
     private async ValueTask WalkAsync(GuestTableRoot root, Action<int>? progress)
     {
         _root = root;
-        if (!_marking)
+        if (!_marking && !_references.Add(root.Offset, root.Entries * 8L, ClusterUses.Structure, active: true, root.Referrer))
         {
-            _ = _references.Add(root.Offset, root.Entries * 8L, ClusterUses.Structure, active: true, root.Referrer);
+            Damage(0, root.DiskSize);
         }
 
         for (int i = 0; i < root.Entries; i++)

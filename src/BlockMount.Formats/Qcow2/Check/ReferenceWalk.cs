@@ -49,7 +49,8 @@ internal sealed class ReferenceWalk
 
     /// <summary>Counts every reference into the current window.</summary>
     /// <param name="progress">Called with the number of L1 entries done.</param>
-    internal async ValueTask RunAsync(Action<long>? progress = null)
+    /// <param name="countRefcountStructure">False leaves out the references to the refcount table and its blocks.</param>
+    internal async ValueTask RunAsync(Action<long>? progress = null, bool countRefcountStructure = true)
     {
         _ = _references.Add(0, _layout.ClusterSize, ClusterUses.Structure, active: true, referrer: 0);
         ReportUnusableSnapshots();
@@ -62,11 +63,18 @@ internal sealed class ReferenceWalk
         }
 
         _ = _references.Add(_layout.SnapshotsOffset, _snapshots.TableBytes, ClusterUses.Structure, active: true, SnapshotsField);
-        _ = _references.Add(_layout.RefcountTableOffset, _layout.RefcountTableBytes, ClusterUses.Refcounts, active: true, RefcountTableField);
+        if (countRefcountStructure)
+        {
+            _ = _references.Add(_layout.RefcountTableOffset, _layout.RefcountTableBytes, ClusterUses.Refcounts, active: true, RefcountTableField);
+        }
+
         _ = _references.Add(_layout.EncryptionOffset, _layout.EncryptionLength, ClusterUses.Structure, active: true, referrer: 0);
         Bitmaps = new BitmapWalk(_file, _layout, _references);
         await Bitmaps.RunAsync();
-        await VisitRefcountBlocksAsync();
+        if (countRefcountStructure)
+        {
+            await VisitRefcountBlocksAsync();
+        }
     }
 
     /// <summary>Adds the guest ranges that are hit by clusters with owners that exclude each other.</summary>

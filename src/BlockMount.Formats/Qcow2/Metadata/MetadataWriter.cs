@@ -66,17 +66,17 @@ public sealed class MetadataWriter
     public HiddenClusters Hidden { get; }
 
     /// <summary>Puts the host clusters of an entry that was just overwritten into quarantine. Under the mutex.</summary>
-    public void Unlink(L2Entry old)
+    public void Unlink(L2Entry old, FreeReason reason = FreeReason.Other)
     {
         if (old.IsCompressed)
         {
             (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
-            UnlinkData(_geometry.HostClustersOf(offset, length));
+            UnlinkData(_geometry.HostClustersOf(offset, length), reason);
             _compressedFreed();
         }
         else if (_geometry.L2.HasHostCluster(old) && !_geometry.HasDataFile)
         {
-            UnlinkData(new HostRun(_geometry.HostClusterOf(AlignedDataOffset(old)), 1));
+            UnlinkData(new HostRun(_geometry.HostClusterOf(AlignedDataOffset(old)), 1), reason);
         }
     }
 
@@ -102,7 +102,10 @@ public sealed class MetadataWriter
     }
 
     /// <summary>Puts a run that no table in memory names any more into quarantine. Under the mutex.</summary>
-    public void Unlink(HostRun run) => _freed.Unlinked(run);
+    public void Unlink(HostRun run) => _freed.Unlinked(run, FreeReason.Other);
+
+    /// <summary>See <see cref="FreedClusters.PunchKeptAsync"/>. Under the mutex.</summary>
+    public ValueTask PunchKeptAsync(HostRun run) => _freed.PunchKeptAsync(run);
 
     /// <summary>
     /// Writes metadata back when so much waits that the caches or the quarantine overflow. Under the mutex, before anything is changed: if
@@ -137,12 +140,13 @@ public sealed class MetadataWriter
     }
 
     /// <summary>Makes everything durable; see <see cref="FormatDriver.FlushAsync"/>. Takes the mutex, but not for the final flush.</summary>
-    public async ValueTask FlushAsync()
+    /// <param name="lazily">See <see cref="WriteBackOrder.WriteBackAsync"/>.</param>
+    public async ValueTask FlushAsync(bool lazily = true)
     {
         IReadOnlyList<FreedClusters.Freed> unlinked;
         using (AsyncMutex.Releaser held = await Mutex.LockAsync())
         {
-            unlinked = await WriteBackAsync();
+            unlinked = await WriteBackAsync(lazily);
         }
 
         try
@@ -168,26 +172,29 @@ public sealed class MetadataWriter
         }
     }
 
-    /// <summary>Flushes until nothing waits: for a clean close, when no lease is held any more.</summary>
+    /// <summary>
+    /// Flushes until nothing waits, lazy refcounts included, and clears the dirty bit last: for a clean close, when no lease is held any more.
+    /// </summary>
     public async ValueTask FlushForCloseAsync()
     {
-        await FlushAsync();
+        await FlushAsync(lazily: false);
         // Releasing quarantined clusters changes refcounts, which want to be written; that frees nothing new.
-        await FlushAsync();
+        await FlushAsync(lazily: false);
+        await Order.ClearDirtyBitAsync();
     }
 
     // Freed as guest data, a table's cluster would be punched and handed out again.
-    private void UnlinkData(HostRun run)
+    private void UnlinkData(HostRun run, FreeReason reason)
     {
         Checks.CheckData(run);
-        _freed.Unlinked(run);
+        _freed.Unlinked(run, reason);
     }
 
     private long AlignedDataOffset(L2Entry entry) => _geometry.OffsetInCluster(entry.HostOffset) == 0
         ? entry.HostOffset
         : throw Checks.Health.Damaged("an L2 entry names a cluster that is not aligned", entry.HostOffset);
 
-    private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync()
+    private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync(bool lazily = true)
     {
         IReadOnlyList<FreedClusters.Freed> unlinked = _freed.TakeUnlinked();
         if (HistoricBug.Is(Bug.I4ReleasedBeforeTables))
@@ -199,7 +206,7 @@ public sealed class MetadataWriter
 
         try
         {
-            await Order.WriteBackAsync(_tables.L1);
+            await Order.WriteBackAsync(_tables.L1, lazily);
             return unlinked;
         }
         catch

@@ -1,4 +1,5 @@
 using BlockMount.Base.Async;
+using BlockMount.Formats.Qcow2.Allocation;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
 
@@ -14,9 +15,14 @@ public sealed class DropClusters
     private readonly GuestTables _tables;
     private readonly MappingLookup _lookup;
     private readonly MetadataWriter _writer;
+    private readonly bool _discardKeeps;
 
-    public DropClusters(Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer, bool hasBacking)
+    // Host clusters that the change under way discards and keeps. Guarded by the metadata mutex.
+    private readonly List<HostRun> _kept = [];
+
+    public DropClusters(Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer, bool hasBacking, bool discardKeeps)
     {
+        _discardKeeps = discardKeeps;
         _geometry = geometry;
         _tables = tables;
         _lookup = lookup;
@@ -105,10 +111,35 @@ public sealed class DropClusters
         await _writer.L2Tables.EnsureWritableAsync(first);
         MetadataSlice slice = await _tables.GetSliceForWriteAsync(first);
         int index = _tables.IndexInSlice(first);
+        _kept.Clear();
         for (int i = 0; i < count; i++)
         {
             L2Entry old = _tables.Read(slice, index + i);
-            Change(slice, index + i, first + i, old, Dropped(old, mode));
+            L2Entry dropped = Dropped(old, mode);
+            if (mode == DropMode.Discard && dropped != old && _geometry.L2.HasHostCluster(dropped))
+            {
+                long host = _lookup.CheckedDataOffset(dropped, _geometry.OffsetOf(first + i));
+                _kept.Add(new HostRun(_geometry.HostClusterOf(host), 1));
+            }
+
+            Change(slice, index + i, first + i, old, dropped);
+        }
+
+        await PunchKeptAsync();
+    }
+
+    private async ValueTask PunchKeptAsync()
+    {
+        for (int i = 0; i < _kept.Count;)
+        {
+            HostRun run = _kept[i++];
+            while (i < _kept.Count && _kept[i].Start == run.End)
+            {
+                run = run with { Count = run.Count + 1 };
+                i++;
+            }
+
+            await _writer.PunchKeptAsync(run);
         }
     }
 
@@ -141,7 +172,7 @@ public sealed class DropClusters
         _tables.Write(slice, index, changed);
         if (!_geometry.L2.HasHostCluster(changed))
         {
-            _writer.Unlink(old);
+            _writer.Unlink(old, FreeReason.Request);
         }
         else if ((_geometry.L2.DataMask(old) & ~_geometry.L2.DataMask(changed)) != 0)
         {
@@ -155,10 +186,11 @@ public sealed class DropClusters
         {
             case DropMode.Forget:
                 return L2Entry.Unallocated;
-            case DropMode.Discard:
-                return ShowsBacking(old) ? L2Entry.Unallocated : Nothing;
+            case DropMode.Discard when _discardKeeps && old.IsCopied && _geometry.L2.HasHostCluster(old):
             case DropMode.ZeroAndKeep when old.IsCopied && _geometry.L2.HasHostCluster(old):
                 return _geometry.L2.Own(old.HostOffset, 0, _geometry.L2.AllSubclusters);
+            case DropMode.Discard:
+                return ShowsBacking(old) ? L2Entry.Unallocated : Nothing;
             case DropMode.ZeroAndKeep when IsZeroWithHost(old):
                 return old;
             default:

@@ -128,25 +128,6 @@ public sealed class PreallocatedGrowthTests
     }
 
     [Fact]
-    public async Task SizeChanging_IsToldTheNewSizeAndMayRefuse()
-    {
-        MemoryFile file = await NewImageAsync(4096, 16, 3);
-        Qcow2Driver driver = await Qcow2Driver.OpenAsync(file.Reopen(), new Qcow2OpenOptions());
-        List<long> sizes = [];
-        driver.SizeChanging = size =>
-        {
-            sizes.Add(size);
-            return size < 1024 ? throw new BlockIOException(Errno.EIO, "test") : ValueTask.CompletedTask;
-        };
-        await driver.ResizeAsync(NewSize);
-        await driver.ResizeAsync(4096);
-        await Assert.ThrowsAsync<BlockIOException>(async () => await driver.ResizeAsync(512));
-        Assert.Equal([NewSize, 4096, 512], sizes);
-        Assert.Equal(4096, driver.VirtualSize);
-        await driver.DisposeAsync();
-    }
-
-    [Fact]
     public async Task Shrinking_WithPreallocation_IsRefused()
     {
         await using FormatNode node = await OpenAsync((await NewImageAsync(4096, 16, 3)).Reopen());
