@@ -38,6 +38,7 @@ internal static class Composition
         {
             Format = request.Format,
             BackingFormatDefault = options.BackingFormat,
+            DataFile = options.DataFile,
             ReadOnly = options.ReadOnly,
             Direct = options.Direct,
             NoFlush = options.NoFlush,
