@@ -68,7 +68,10 @@ public sealed class RepairTests : IDisposable
     [InlineData("snapshots: shared data has refcount 4")]
     [InlineData("4k: leaked clusters at the end")]
     [InlineData("4k: two L2 entries to one cluster")]
-    [InlineData("everything: many damages at once")]
+    [InlineData("4k: refcount of data is 0")]
+    [InlineData("512: refcount table entry is 0")]
+    [InlineData("4k: refcount block is an L2 table")]
+    // Not with bitmaps and clusters whose refcount is 0: QEMU marks the bitmaps as in use before it checks anything, and overwrites those clusters.
     public async Task RepairLeaks_LeavesWhatQemuImgLeaves(string name)
     {
         DamageCase damage = DamageCatalog.Get(name);

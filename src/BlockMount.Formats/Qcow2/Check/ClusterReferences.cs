@@ -144,12 +144,13 @@ internal sealed class ClusterReferences
     /// <summary>
     /// Counts one reference to every cluster that the range touches; a range outside the file is reported and not counted.
     /// </summary>
+    /// <param name="use">What for; <see cref="ClusterUses.None"/> for a reference that counts and that nobody believes, because it is not aligned.</param>
     /// <param name="active">The reference belongs to the active state; there a cluster of tables or data has one owner.</param>
     /// <param name="referrer">Host offset of the entry that refers, for messages.</param>
     /// <returns>False if the range lies outside the file.</returns>
     internal bool Add(long offset, long length, ClusterUses use, bool active, long referrer)
     {
-        Debug.Assert(BitOperations.IsPow2((int)use));
+        Debug.Assert(use == ClusterUses.None || BitOperations.IsPow2((int)use));
         if (length <= 0)
         {
             return true;

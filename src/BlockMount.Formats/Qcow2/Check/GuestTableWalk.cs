@@ -96,8 +96,9 @@ internal sealed class GuestTableWalk
             Report(CheckFindingKind.ReservedBits, place, $"L1 entry {_l1Index} is {entry.Raw:x}");
         }
 
-        bool usable = _references.Add(entry.TableOffset, _layout.ClusterSize, ClusterUses.L2Table, _root.IsActive, place);
-        if (!_layout.IsAligned(entry.TableOffset))
+        bool aligned = _layout.IsAligned(entry.TableOffset);
+        bool usable = _references.Add(entry.TableOffset, _layout.ClusterSize, aligned ? ClusterUses.L2Table : ClusterUses.None, _root.IsActive, place);
+        if (!aligned)
         {
             Report(CheckFindingKind.Misaligned, place, $"the entry at {place} refers to an L2 table at {entry.TableOffset}, which is no multiple of {_layout.ClusterSize}");
             usable = false;
@@ -221,7 +222,8 @@ internal sealed class GuestTableWalk
             DamageAt(index);
         }
 
-        if (!_layout.IsAligned(entry.HostOffset))
+        bool aligned = _layout.IsAligned(entry.HostOffset);
+        if (!aligned)
         {
             Report(CheckFindingKind.Misaligned, PlaceOf(index), $"the entry at {PlaceOf(index)} refers to a data cluster at {entry.HostOffset}, which is no multiple of {_layout.ClusterSize}");
             DamageAt(index);
@@ -238,7 +240,7 @@ internal sealed class GuestTableWalk
         {
             CheckIdentity(entry, index);
         }
-        else if (!_references.Add(entry.HostOffset, _layout.ClusterSize, ClusterUses.Data, _root.IsActive, PlaceOf(index)))
+        else if (!_references.Add(entry.HostOffset, _layout.ClusterSize, aligned ? ClusterUses.Data : ClusterUses.None, _root.IsActive, PlaceOf(index)))
         {
             DamageAt(index);
         }
