@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using BlockMount.Base;
 using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.OnDisk;
 
 namespace BlockMount.Daemon.Cli;
@@ -24,7 +25,7 @@ internal static class InfoText
         {
             DescribeHeader(text, inspected, header);
             DescribeSnapshots(text, image.Snapshots);
-            DescribeFeatures(text, header);
+            DescribeFeatures(text, header, image.Bitmaps);
         }
 
         if (inspected.IsLive)
@@ -91,7 +92,7 @@ internal static class InfoText
             CultureInfo.InvariantCulture, $"{seconds / 3600:00}:{seconds / 60 % 60:00}:{seconds % 60:00}.{milliseconds:000}");
     }
 
-    private static void DescribeFeatures(StringBuilder text, Qcow2Header header)
+    private static void DescribeFeatures(StringBuilder text, Qcow2Header header, BitmapDirectory bitmaps)
     {
         Line(text, "Format specific information:");
         Line(text, $"    compat: {(header.Version == 2 ? "0.10" : "1.1")}");
@@ -101,6 +102,7 @@ internal static class InfoText
             Line(text, $"    lazy refcounts: {Word(header.HasCompatible(FeatureBits.LazyRefcounts))}");
         }
 
+        DescribeBitmaps(text, bitmaps.Bitmaps);
         Line(text, $"    refcount bits: {1 << header.RefcountOrder}");
         if (header.HasIncompatible(FeatureBits.ExternalDataFile)
             && header.FindExtension(HeaderExtensionType.DataFileName) is { } dataFile)
@@ -112,6 +114,28 @@ internal static class InfoText
         {
             Line(text, $"    corrupt: {Word(header.HasIncompatible(FeatureBits.Corrupt))}");
             Line(text, $"    extended l2: {Word(header.HasIncompatible(FeatureBits.ExtendedL2))}");
+        }
+    }
+
+    private static void DescribeBitmaps(StringBuilder text, IReadOnlyList<StoredBitmap> bitmaps)
+    {
+        if (bitmaps.Count > 0)
+        {
+            Line(text, "    bitmaps:");
+        }
+
+        for (int i = 0; i < bitmaps.Count; i++)
+        {
+            Line(text, $"        [{i}]:");
+            Line(text, "            flags:");
+            int number = 0;
+            foreach (string flag in InfoJson.FlagNames(bitmaps[i]))
+            {
+                Line(text, $"                [{number++}]: {flag}");
+            }
+
+            Line(text, $"            name: {bitmaps[i].Name}");
+            Line(text, $"            granularity: {bitmaps[i].Granularity}");
         }
     }
 

@@ -34,6 +34,9 @@ public sealed record SnapshotEntry
 
     /// <summary>Instruction count of a replay, or null.</summary>
     public long? InstructionCount { get; init; }
+
+    /// <summary>Bytes of the entry in the table, padding included.</summary>
+    public int StoredLength { get; init; }
 }
 
 /// <summary>Reads the list of internal snapshots (qcow2 specification, "Snapshots"). The snapshots' own tables are not looked at.</summary>
@@ -73,7 +76,7 @@ public static class SnapshotTable
 
             ReadOnlySpan<byte> rest = window.AsSpan(position, windowLength - position);
             int length = CheckedLength(rest, i, ref tableLength, file.Name);
-            snapshots.Add(Decode(rest, header));
+            snapshots.Add(Decode(rest, header) with { StoredLength = length });
             position += Math.Min(length, rest.Length);
         }
 
