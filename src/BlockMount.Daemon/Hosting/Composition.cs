@@ -7,6 +7,7 @@ using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
 using BlockMount.Exports.Nbd;
 using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.Repair;
 using BlockMount.Storage;
 using Microsoft.Extensions.Logging;
 
@@ -39,6 +40,7 @@ internal static class Composition
             Format = request.Format,
             BackingFormatDefault = options.BackingFormat,
             ReadOnly = options.ReadOnly,
+            RepairDirty = ImageRepair.RepairDirtyAsync,
             Direct = options.Direct,
             NoFlush = options.NoFlush,
             ShareWrite = options.ShareWrite,

@@ -65,6 +65,23 @@ public static class ImageRepair
         return new RepairResult(before, after);
     }
 
+    /// <summary>
+    /// The repair that opening a dirty image for writing needs (lazy refcounts after a crash): makes refcounts and COPIED flags exact and clears the dirty
+    /// bit. Gives nothing up: if more is wrong than that, the image stays as it is.
+    /// </summary>
+    /// <exception cref="ImageFormatException">The image needs a repair that somebody has to ask for.</exception>
+    public static async ValueTask RepairDirtyAsync(StorageFile file)
+    {
+        CheckReport report = await ConsistencyCheck.RunAsync(file);
+        RepairResult? result = report.Corruptions == report.StaleRefcounts && report.CheckErrors == 0 ? await RunAsync(file, RepairMode.All) : null;
+        if (result is null || !result.After.IsClean)
+        {
+            throw new ImageFormatException(
+                $"Could not open '{file.Name}': the image is marked dirty, and more is wrong with it than stale refcounts: {report.Corruptions} corruptions, {report.CheckErrors} check errors",
+                $"Open it read-only, or repair it: 'blockmount check -r all {file.Name}'");
+        }
+    }
+
     private static async ValueTask FixLeaksAsync(StorageFile file)
     {
         ImageState state = await ImageState.CountAsync(file);
