@@ -63,7 +63,8 @@ internal sealed class ClusterReferences
     private readonly Dictionary<long, int> _overflows = [];
 
     /// <param name="windowMax">Clusters that are counted at the same time.</param>
-    internal ClusterReferences(CheckedLayout layout, CheckReport report, long windowMax = WindowClustersMax)
+    /// <param name="memory">Where the arrays come from; null to make new ones.</param>
+    internal ClusterReferences(CheckedLayout layout, CheckReport report, long windowMax = WindowClustersMax, CheckMemory? memory = null)
     {
         _layout = layout;
         _report = report;
@@ -71,8 +72,7 @@ internal sealed class ClusterReferences
         FileClusters = layout.FileClusters;
         // One more: a reference may reach into a cluster of which the file has nothing.
         long window = Math.Clamp(FileClusters + 1, 1, windowMax);
-        _counts = new ushort[window];
-        _uses = new ClusterUses[window];
+        (_counts, _uses) = memory?.TakeCounts(window) ?? (new ushort[window], new ClusterUses[window]);
     }
 
     /// <summary>Clusters of the file, those included into which a reference reaches; the last one may be incomplete.</summary>
