@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using BlockMount.Formats.Qcow2.Check;
 using BlockMount.Storage;
 
 namespace BlockMount.TestSupport.Images;
@@ -12,6 +13,13 @@ public static class RefcountRebuild
     private const ulong OffsetMask = 0x00ff_ffff_ffff_fe00;
     private const ulong Compressed = 1UL << 62;
     private const int IncompatibleFeatures = 72;
+
+    /// <summary>
+    /// True if everything that <paramref name="report"/> finds is what lazy refcounts may leave: they are stale, and the dirty bit says so. Opening the image for
+    /// writing repairs them.
+    /// </summary>
+    public static bool Excuses(ReadOnlySpan<byte> image, CheckReport report) =>
+        IsDirty(image) && report.Findings.All(finding => finding.Kind is CheckFindingKind.RefcountTooLow or CheckFindingKind.CopiedFlag or CheckFindingKind.Leak);
 
     /// <summary>Rebuilds the refcounts in <paramref name="file"/>, then clears the dirty bit, with a flush before and after.</summary>
     public static async ValueTask RunAsync(StorageFile file)

@@ -21,6 +21,7 @@ internal static class FailNthMatrix
         new() { Size = Size, Version = 2, ClusterBits = 10, Backing = BackingKind.Qcow2, Depth = 2, BackingSize = Size / 2 },
         new() { Size = Size, ClusterBits = 12, Backing = BackingKind.Qcow2, Depth = 3, BackingSize = Size },
         new() { Size = Size, ClusterBits = 12, TinyCache = false, DiscardToHost = false },
+        new() { Size = Size, ClusterBits = 10, LazyRefcounts = true },
     ];
 
     internal static readonly FaultPlan[] s_plans =
