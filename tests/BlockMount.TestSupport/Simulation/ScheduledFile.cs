@@ -14,12 +14,17 @@ public sealed class ScheduledFile : StorageFile
     private readonly MemoryFile _memory;
     private readonly Scheduler _scheduler;
     private readonly Func<int, int, bool> _mayMeet;
+    private readonly bool _isDataFile;
     private readonly List<InFlight> _inFlight = [];
     private bool _flushFailed;
 
     /// <param name="mayMeet">Tells whether the guest ranges of two operations overlap, so that their transfers may meet in one host range.</param>
-    public ScheduledFile(MemoryFile memory, Scheduler scheduler, Func<int, int, bool> mayMeet)
+    /// <param name="isDataFile">
+    /// Guest ranges are host ranges: zeros and holes may meet transfers of the same guest range too, which the reference image judges.
+    /// </param>
+    public ScheduledFile(MemoryFile memory, Scheduler scheduler, Func<int, int, bool> mayMeet, bool isDataFile = false)
     {
+        _isDataFile = isDataFile;
         _memory = memory;
         _scheduler = scheduler;
         _mayMeet = mayMeet;
@@ -111,7 +116,7 @@ public sealed class ScheduledFile : StorageFile
         {
             bool overlap = mine.Offset < other.Offset + other.Length && other.Offset < mine.Offset + mine.Length;
             bool changes = ((mine.Call | other.Call) & StorageCalls.Changes) != 0;
-            bool transfers = ((mine.Call | other.Call) & ~(StorageCalls.Read | StorageCalls.Write)) == 0;
+            bool transfers = _isDataFile || ((mine.Call | other.Call) & ~(StorageCalls.Read | StorageCalls.Write)) == 0;
             if (overlap && changes && mine.Operation != other.Operation && !(transfers && _mayMeet(mine.Operation, other.Operation)))
             {
                 throw new SimulationException($"host range in use: {mine} while {other} is in flight");

@@ -17,6 +17,7 @@ public sealed class SimulationRun
     private readonly IReadOnlyList<GuestProgram> _programs;
     private readonly Scheduler _scheduler;
     private readonly MemoryFile _memory;
+    private readonly MemoryFile? _data;
     private readonly ReferenceImage _reference;
     private readonly bool _resizes;
     private readonly List<byte[]>[] _reads;
@@ -28,6 +29,7 @@ public sealed class SimulationRun
         _programs = programs;
         _scheduler = scheduler;
         _memory = image.CopyFile();
+        _data = image.CopyDataFile();
         _resizes = programs.Any(program => program.Resizes);
         _reads = [.. programs.Select(_ => new List<byte[]>())];
         long largest = programs.SelectMany(program => program.Operations).Max(operation => operation.Kind == GuestOperationKind.Resize ? operation.Offset : 0);
@@ -64,7 +66,10 @@ public sealed class SimulationRun
     {
         int clusterSize = _image.Chain.Geometry.ClusterSize;
         ScheduledFile file = new(_memory, _scheduler, (left, right) => _programs[left].Meets(_programs[right], clusterSize));
-        TestDisk disk = await _image.Chain.OpenDiskAsync(file, mutant);
+        ScheduledFile? data = _data is null
+            ? null
+            : new(_data.Reopen(), _scheduler, (left, right) => _programs[left].Meets(_programs[right], clusterSize), isDataFile: true);
+        TestDisk disk = await _image.Chain.OpenDiskAsync(file, mutant, data);
         if (_image.Warm)
         {
             await disk.Device.ReadAsync(0, new byte[disk.Device.Size]);
@@ -123,7 +128,7 @@ public sealed class SimulationRun
             throw new SimulationException($"after the close: {report}");
         }
 
-        TestDisk again = await _image.Chain.OpenDiskAsync(_memory.Reopen());
+        TestDisk again = await _image.Chain.OpenDiskAsync(_memory.Reopen(), data: _data?.Reopen());
         byte[] reread = closed ? await ReadAsync(again) : content;
         await again.DisposeAsync();
         if (!content.AsSpan().SequenceEqual(reread))
@@ -170,6 +175,7 @@ public sealed class SimulationRun
         }
 
         hash.AddBytes(_memory.Content);
+        hash.AddBytes(_data is null ? [] : _data.Content);
         return hash.ToHashCode();
     }
 

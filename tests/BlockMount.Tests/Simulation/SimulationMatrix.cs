@@ -10,7 +10,7 @@ internal static class SimulationMatrix
     private const int Clusters = 16;
 
     /// <summary>The names of the images, in the order in which they are simulated.</summary>
-    internal static readonly string[] s_images = ["warm", "cold", "backed"];
+    internal static readonly string[] s_images = ["warm", "cold", "backed", "data"];
 
     /// <summary>
     /// An image of 16 clusters: 0 and 1 hold data, 2 zeros with a cluster behind them, 3 and 4 nothing, 5 and 6 data; inside the file one cluster is free.
@@ -22,6 +22,7 @@ internal static class SimulationMatrix
             "warm" => new() { ClusterBits = 10 },
             "cold" => new() { ClusterBits = 9, RefcountOrder = 3 },
             "backed" => new() { ClusterBits = 10, Backing = BackingKind.Raw, Depth = 2, BackingSize = Clusters << 10 },
+            "data" => new() { ClusterBits = 10, DataFile = DataFileKind.Plain },
             _ => throw new ArgumentException($"no image is called '{name}'"),
         };
         geometry = geometry with { Size = (long)Clusters << geometry.ClusterBits };
