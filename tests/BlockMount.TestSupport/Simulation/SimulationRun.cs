@@ -18,6 +18,7 @@ public sealed class SimulationRun
     private readonly IReadOnlyList<GuestProgram> _programs;
     private readonly Scheduler _scheduler;
     private readonly MemoryFile _memory;
+    private readonly MemoryFile? _data;
     private readonly ReferenceImage _reference;
     private readonly bool _resizes;
     private readonly List<byte[]>[] _reads;
@@ -32,6 +33,7 @@ public sealed class SimulationRun
         _programs = programs;
         _scheduler = scheduler;
         _memory = image.CopyFile();
+        _data = image.CopyDataFile();
         _resizes = programs.Any(program => program.Resizes);
         _now = new GuestOperation[programs.Count];
         _reads = [.. programs.Select(_ => new List<byte[]>())];
@@ -68,8 +70,10 @@ public sealed class SimulationRun
     private async ValueTask RunAsync(ScheduleChooser chooser, Mutant? mutant)
     {
         int clusterSize = _image.Chain.Geometry.ClusterSize;
-        ScheduledFile file = new(_memory, _scheduler, (left, right) => GuestProgram.Meet(_now[left], _now[right], clusterSize));
-        TestDisk disk = await _image.Chain.OpenDiskAsync(file, mutant);
+        bool MayMeet(int left, int right) => GuestProgram.Meet(_now[left], _now[right], clusterSize);
+        ScheduledFile file = new(_memory, _scheduler, MayMeet);
+        ScheduledFile? data = _data is null ? null : new(_data.Reopen(), _scheduler, MayMeet);
+        TestDisk disk = await _image.Chain.OpenDiskAsync(file, mutant, data);
         if (_image.Warm)
         {
             await disk.Device.ReadAsync(0, new byte[disk.Device.Size]);
@@ -129,7 +133,7 @@ public sealed class SimulationRun
             throw new SimulationException($"after the close: {report}");
         }
 
-        TestDisk again = await _image.Chain.OpenDiskAsync(_memory.Reopen());
+        TestDisk again = await _image.Chain.OpenDiskAsync(_memory.Reopen(), data: _data?.Reopen());
         byte[] reread = closed ? await ReadAsync(again) : content;
         await again.DisposeAsync();
         if (!content.AsSpan().SequenceEqual(reread))
@@ -176,6 +180,7 @@ public sealed class SimulationRun
         }
 
         hash.AddBytes(_memory.Content);
+        hash.AddBytes(_data is null ? [] : _data.Content);
         return hash.ToHashCode();
     }
 
