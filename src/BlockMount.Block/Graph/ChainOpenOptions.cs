@@ -19,6 +19,12 @@ public sealed record ChainOpenOptions
     /// <summary>Format of backing files whose image does not record one and that are not recognised; null refuses them.</summary>
     public string? BackingFormatDefault { get; init; }
 
+    /// <summary>
+    /// The active layer's external data file, named by the user: a regular file or a block device. Null opens the one that the image names, if the
+    /// policy admits it.
+    /// </summary>
+    public string? DataFile { get; init; }
+
     /// <summary>The active layer is not written to. Backing files never are.</summary>
     public bool ReadOnly { get; init; }
 

@@ -35,9 +35,11 @@ public sealed class ChainOpener
         await chain.OpenTopAsync(path);
         // Before anything else is opened: an active layer that cannot be used is the error to tell.
         CheckFeatures(chain.Links[0], options.ReadOnly, repairsDirty: options.RepairDirty is not null);
+        await chain.OpenDataFileAsync();
         while (await chain.OpenNextAsync())
         {
             CheckFeatures(chain.Links[^1], readOnly: true, repairsDirty: false);
+            await chain.OpenDataFileAsync();
         }
 
         return await MakeNodesAsync(chain, options);
@@ -80,7 +82,7 @@ public sealed class ChainOpener
         }
     }
 
-    // A driver that is made owns its file; before that the chain does.
+    // A driver that is made owns its files; before that the chain does.
     private static async ValueTask<FormatDriver> MakeDriverAsync(BackingChain chain, int index, ChainOpenOptions options, long cacheBytes)
     {
         ChainLink link = chain.Links[index];
@@ -96,6 +98,7 @@ public sealed class ChainOpener
                 ReadOnly = index > 0 || options.ReadOnly,
                 CacheBytes = cacheBytes,
                 DiscardToHost = options.DiscardToHost,
+                DataFile = chain.DataFileOf(index),
                 RepairDirty = options.RepairDirty,
                 OnCorruption = options.OnCorruption,
             });

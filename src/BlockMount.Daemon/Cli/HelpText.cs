@@ -48,6 +48,7 @@ internal static class HelpText
           cache.no-flush=on|off do not pass flushes on; a power cut may cost everything
           workers=N             FUSE worker threads (default: by processors)
           backing_format=FMT    format of a backing file whose image names none
+          data_file=PATH        the image's data file, instead of the one it names
 
         Other commands ('blockmount COMMAND --help' tells more):
           umount                unmount; returns when all is flushed and unlocked

@@ -65,4 +65,7 @@ public sealed record MountOptions
 
     /// <summary>Format of the first backing file where the image does not name it.</summary>
     public string? BackingFormat { get; init; }
+
+    /// <summary>The image's external data file, instead of the one that it names.</summary>
+    public string? DataFile { get; init; }
 }

@@ -39,6 +39,7 @@ internal static class Composition
         {
             Format = request.Format,
             BackingFormatDefault = options.BackingFormat,
+            DataFile = options.DataFile,
             ReadOnly = options.ReadOnly,
             RepairDirty = ImageRepair.RepairDirtyAsync,
             Direct = options.Direct,

@@ -12,6 +12,12 @@ public sealed record Qcow2OpenOptions
     /// <summary>Memory for cached metadata in bytes. The caches never hold fewer than two slices each, so the bound is soft at the low end.</summary>
     public long CacheBytes { get; init; } = 32 << 20;
 
+    /// <summary>
+    /// The file that holds the guest's data, for images with an external data file and for no others; as writable as the image. The driver owns it
+    /// once the image is open.
+    /// </summary>
+    public StorageFile? DataFile { get; init; }
+
     /// <summary>Space that the guest discards or zeroes away goes back to the host file system (option pass-discard-request).</summary>
     public bool DiscardToHost { get; init; } = true;
 

@@ -229,6 +229,18 @@ public sealed class CrashImages
 /// <param name="Length">The file's length.</param>
 public readonly record struct CrashImage(byte[] Bytes, long Length)
 {
+    /// <summary>The image's data file as the same power cut left it; null if there is none. Owned as <see cref="Bytes"/> is.</summary>
+    public byte[]? DataBytes { get; init; }
+
+    /// <summary>The data file's length.</summary>
+    public long DataLength { get; init; }
+
+    /// <summary>This state with bytes of its own.</summary>
+    public CrashImage Copy() => this with { Bytes = (byte[])Bytes.Clone(), DataBytes = (byte[]?)DataBytes?.Clone() };
+
     /// <summary>A file of its own with this content.</summary>
     public MemoryFile ToFile() => new("crashed", readOnly: false, Bytes.AsSpan(0, (int)Length));
+
+    /// <summary>A data file of its own; null if there is none.</summary>
+    public MemoryFile? ToDataFile() => DataBytes is null ? null : new("data", readOnly: false, DataBytes.AsSpan(0, (int)DataLength));
 }

@@ -42,6 +42,7 @@ public static class RefcountRebuild
     {
         int bits = (int)U32(image, 20);
         int entrySize = (image[IncompatibleFeatures + 7] & 16) != 0 ? 16 : 8;
+        bool hasDataFile = (image[IncompatibleFeatures + 7] & 4) != 0;
         Dictionary<long, int> counts = [];
         void Add(long offset, long length)
         {
@@ -62,7 +63,8 @@ public static class RefcountRebuild
         foreach (long table in Tables(image, U64(image, 40), U32(image, 36) * 8L))
         {
             Add(table, 1);
-            for (long entry = table; entry < table + (1L << bits); entry += entrySize)
+            // Clusters of an external data file have no refcounts.
+            for (long entry = table; !hasDataFile && entry < table + (1L << bits); entry += entrySize)
             {
                 AddEntry((ulong)U64(image, entry), bits, Add);
             }
