@@ -47,6 +47,7 @@ internal static class Composition
             ShareWrite = options.ShareWrite,
             DiscardToHost = options.Discard,
             OnCorruption = onCorruption,
+            Qcow2 = options.Qcow2,
         });
     }
 

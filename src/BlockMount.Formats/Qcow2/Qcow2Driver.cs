@@ -23,6 +23,7 @@ public sealed class Qcow2Driver : FormatDriver
     private readonly CompressedClusters _compressed;
     private readonly ImageHealth _health;
     private readonly WriteSide? _write;
+    private readonly CacheCleaner? _cleaner;
 
     // Changed only under exclusive use, by ResizeAsync and SetBackingReferenceAsync.
     private long _virtualSize;
@@ -36,8 +37,10 @@ public sealed class Qcow2Driver : FormatDriver
         MappingLookup lookup,
         CompressedClusters compressed,
         ImageHealth health,
-        WriteSide? write)
+        WriteSide? write,
+        CacheCleaner? cleaner)
     {
+        _cleaner = cleaner;
         _health = health;
         _file = file;
         _dataFile = dataFile;
@@ -96,18 +99,23 @@ public sealed class Qcow2Driver : FormatDriver
                 $"Could not open '{file.Name}': {(header.HasDataFile ? "its data file is missing" : "a data file was given, but the image has none")}");
         }
 
-        Geometry geometry = new(header);
+        CacheSizes sizes = CacheSizes.For(header, options, file.Name);
+        Geometry geometry = new(header, sizes.L2SliceSize);
         bool hasFeatureBits = !options.ReadOnly && header.Version >= 3;
         IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
         ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
         OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
         L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
-        MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
+        MetadataCache l2 = new(file, sizes.L2SliceSize, sizes.L2Slices);
         GuestTables tables = new(health, geometry, l1, l2);
         MappingLookup lookup = new(file, options.DataFile ?? file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, features, options);
-        return new Qcow2Driver(file, options.DataFile, header, geometry, lookup, compressed, health, write);
+        MetadataCache refcounts = new(file, geometry.RefcountSliceSize, sizes.RefcountSlices);
+        WriteSide? write = options.ReadOnly
+            ? null
+            : await WriteSide.OpenAsync(file, header, geometry, tables, refcounts, lookup, compressed, checks, features, options);
+        CacheCleaner? cleaner = options.CacheCleanInterval > TimeSpan.Zero ? new CacheCleaner(options.Time, options.CacheCleanInterval, [l2, refcounts]) : null;
+        return new Qcow2Driver(file, options.DataFile, header, geometry, lookup, compressed, health, write, cleaner);
     }
 
     /// <inheritdoc/>
@@ -231,6 +239,11 @@ public sealed class Qcow2Driver : FormatDriver
     {
         try
         {
+            if (_cleaner is not null)
+            {
+                await _cleaner.DisposeAsync();
+            }
+
             if (_write is not null)
             {
                 await _write.Metadata.FlushForCloseAsync();
@@ -354,8 +367,6 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
-    private static int Slices(long bytes, Geometry geometry) => (int)Math.Clamp(bytes / geometry.SliceSize, 2, int.MaxValue);
-
     /// <summary>What a writable image has beyond a readable one.</summary>
     private sealed class WriteSide
     {
@@ -405,13 +416,13 @@ public sealed class Qcow2Driver : FormatDriver
             Qcow2Header header,
             Geometry geometry,
             GuestTables tables,
+            MetadataCache blocks,
             MappingLookup lookup,
             CompressedClusters compressed,
             OverlapChecks checks,
             IncompatibleFeatures? features,
             Qcow2OpenOptions options)
         {
-            MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
             StorageFile? dataFile = options.DataFile;
             RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(dataFile!, options.DiscardToHost) : null;
             bool isLazy = options.LazyRefcounts ?? header.HasCompatible(FeatureBits.LazyRefcounts);
@@ -419,7 +430,7 @@ public sealed class Qcow2Driver : FormatDriver
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
-            BitmapDirectory directory = await PersistentBitmapStore.LoadAsync(file, header, geometry, checks);
+            BitmapDirectory directory = await DirectoryOnDisk.LoadAsync(file, header, geometry, checks);
             ulong maintained = FeatureBits.AutoclearMaintained
                 & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps)
                 & ~(rawData is null ? FeatureBits.RawExternalData : 0);

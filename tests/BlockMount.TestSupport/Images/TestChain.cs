@@ -187,7 +187,6 @@ public sealed class TestChain
             DataFile = data,
             DiscardNoUnref = Geometry.DiscardNoUnref,
             LazyRefcounts = Geometry.LazyRefcounts ? true : null,
-            RepairDirty = RefcountRebuild.RunAsync,
         };
         return await Qcow2Driver.OpenAsync(file, options);
     }

@@ -24,6 +24,7 @@ internal static class FailNthMatrix
         new() { Size = Size, ClusterBits = 14, ExtendedL2 = true, Backing = BackingKind.Raw, Depth = 2, BackingSize = Size },
         new() { Size = Size, DataFile = DataFileKind.Plain, Backing = BackingKind.Raw, Depth = 2, BackingSize = Size },
         new() { Size = Size, ClusterBits = 14, ExtendedL2 = true, DataFile = DataFileKind.Raw },
+        new() { Size = Size, ClusterBits = 10, LazyRefcounts = true, DiscardNoUnref = true },
     ];
 
     internal static readonly FaultPlan[] s_plans =

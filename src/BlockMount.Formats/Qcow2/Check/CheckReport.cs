@@ -64,11 +64,14 @@ public sealed class CheckReport
     /// <summary>Those of <see cref="Corruptions"/> that are wrong COPIED flags.</summary>
     internal long WrongCopiedFlags { get; private set; }
 
+    /// <summary>Those of <see cref="Corruptions"/> that are refcounts below the number of references.</summary>
+    internal long RefcountsTooLow { get; private set; }
+
     /// <summary>
     /// Those of <see cref="Corruptions"/> that are refcounts too low or wrong COPIED flags: what is left when a writer with lazy refcounts ends without
     /// closing the image. The tables themselves are sound.
     /// </summary>
-    public long StaleRefcounts { get; private set; }
+    public long StaleRefcounts => RefcountsTooLow + WrongCopiedFlags;
 
     /// <summary>Host clusters that are allocated and not used.</summary>
     public long Leaks { get; private set; }
@@ -124,8 +127,8 @@ public sealed class CheckReport
                 break;
             default:
                 Corruptions++;
-                StaleRefcounts += kind is CheckFindingKind.CopiedFlag or CheckFindingKind.RefcountTooLow ? 1 : 0;
                 WrongCopiedFlags += kind == CheckFindingKind.CopiedFlag ? 1 : 0;
+                RefcountsTooLow += kind == CheckFindingKind.RefcountTooLow ? 1 : 0;
                 CorruptionsUnknownToQemu += knownToQemu ? 0 : 1;
                 break;
         }
