@@ -430,7 +430,7 @@ public sealed class Qcow2Driver : FormatDriver
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
-            BitmapDirectory directory = await PersistentBitmapStore.LoadAsync(file, header, geometry, checks);
+            BitmapDirectory directory = await DirectoryOnDisk.LoadAsync(file, header, geometry, checks);
             ulong maintained = FeatureBits.AutoclearMaintained
                 & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps)
                 & ~(rawData is null ? FeatureBits.RawExternalData : 0);
