@@ -1,8 +1,10 @@
 using BlockMount.Base;
+using BlockMount.Base.Async;
 using BlockMount.Formats.Qcow2.Allocation;
 using BlockMount.Formats.Qcow2.Compression;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Formats.Qcow2.Snapshots;
 using BlockMount.Formats.Qcow2.Translation;
 using BlockMount.Storage;
 
@@ -15,24 +17,38 @@ namespace BlockMount.Formats.Qcow2;
 public sealed class Qcow2Driver : FormatDriver
 {
     private readonly StorageFile _file;
-    private readonly Qcow2Header _header;
+    private readonly Qcow2OpenOptions _options;
     private readonly Geometry _geometry;
-    private readonly MappingLookup _lookup;
     private readonly CompressedClusters _compressed;
-    private readonly WriteSide? _write;
 
-    // Changed only by ResizeAsync, under exclusive use.
+    // Replaced only by SwitchAsync, under exclusive use.
+    private Qcow2Header _header;
+    private MappingLookup _lookup;
+    private WriteSide? _write;
+
+    // Changed only by ResizeAsync and SwitchAsync, under exclusive use.
     private long _virtualSize;
 
+    // Set under exclusive use when nobody knows which tables the header names: writing in place might change a snapshot.
+    private BlockIOException? _switchFailure;
+
     private Qcow2Driver(
-        StorageFile file, Qcow2Header header, Geometry geometry, MappingLookup lookup, CompressedClusters compressed, WriteSide? write)
+        StorageFile file,
+        Qcow2OpenOptions options,
+        Qcow2Header header,
+        Geometry geometry,
+        MappingLookup lookup,
+        CompressedClusters compressed,
+        WriteSide? write)
     {
         _file = file;
+        _options = options;
         _header = header;
         _geometry = geometry;
         _lookup = lookup;
         _compressed = compressed;
         _write = write;
+        Snapshots = new Qcow2Snapshots(this, file, options.DiscardToHost);
         // As QEMU: a size that is no multiple of a sector is rounded down.
         _virtualSize = Alignment.Down(header.Size, 512);
     }
@@ -55,7 +71,10 @@ public sealed class Qcow2Driver : FormatDriver
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
 
-    /// <summary>The header as it was when the image was opened.</summary>
+    /// <inheritdoc/>
+    public override IInternalSnapshots Snapshots { get; }
+
+    /// <summary>The header as it was when the image was opened or its snapshots last changed.</summary>
     public Qcow2Header Header => _header;
 
     /// <summary>
@@ -70,13 +89,18 @@ public sealed class Qcow2Driver : FormatDriver
         Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
         FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name);
         Geometry geometry = new(header);
-        L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
+        if (options.Snapshot is not null)
+        {
+            header = await SnapshotAsDevice.SelectAsync(file, header, geometry, options);
+        }
+
+        L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size, (int)geometry.L1EntriesFor(header.Size));
         MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
         GuestTables tables = new(file, geometry, l1, l2);
         MappingLookup lookup = new(file, geometry, tables);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
         WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, options);
-        return new Qcow2Driver(file, header, geometry, lookup, compressed, write);
+        return new Qcow2Driver(file, options, header, geometry, lookup, compressed, write);
     }
 
     /// <inheritdoc/>
@@ -150,7 +174,7 @@ public sealed class Qcow2Driver : FormatDriver
 
     /// <inheritdoc/>
     protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length) =>
-        _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
+        _switchFailure is null && _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
             : Writable.Preparation.PrepareAsync(offset, length);
 
@@ -175,7 +199,71 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
-    private WriteSide Writable => _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+    private WriteSide Writable
+    {
+        get
+        {
+            if (_write is null)
+            {
+                throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+            }
+
+            return _switchFailure is null
+                ? _write
+                : throw new BlockIOException(
+                    _switchFailure.Errno, $"change of '{_file.Name}' after its header could not be changed", "Close the image and open it again", _switchFailure);
+        }
+    }
+
+    /// <summary>
+    /// Replaces the tables in force at one instant (<see cref="ShadowChange"/>). Needs exclusive use. On failure the image is as it was and can be used, or,
+    /// if the header could not be written, takes no more writes until it is opened again.
+    /// </summary>
+    /// <param name="plan">Writes the new tables, flushes them, and says what the header must name.</param>
+    internal async ValueTask SwitchAsync(Func<ShadowContext, ValueTask<HeaderSwitch>> plan)
+    {
+        WriteSide write = Writable;
+        await write.Metadata.FlushForCloseAsync();
+        using AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync();
+        if (!write.Metadata.IsQuarantineEmpty)
+        {
+            throw new BlockIOException(Errno.EIO, $"freeing clusters of '{_file.Name}' before its tables are changed");
+        }
+
+        ShadowChange change = new(_file, _geometry, write.Tables, write.Metadata);
+        try
+        {
+            HeaderSwitch next = await plan(new ShadowContext(_header, _virtualSize, write.Tables.L1, write.Refcounts, change));
+            // Opened before the switch, so that nothing can fail after it. The autoclear bits were cleared when the image was opened.
+            Qcow2Header header = next.ApplyTo(_header) with { AutoclearFeatures = 0 };
+            (MappingLookup lookup, WriteSide newWrite) = await OpenTablesAsync(header);
+            await change.SwitchAsync(next);
+            _header = header;
+            _lookup = lookup;
+            _write = newWrite;
+            _virtualSize = next.Size;
+            _compressed.Clear();
+        }
+        catch (Exception error) when (change.IsSwitching)
+        {
+            _switchFailure = error as BlockIOException ?? new BlockIOException(Errno.EIO, $"changing the header of '{_file.Name}'", innerException: error);
+            throw;
+        }
+        catch
+        {
+            await change.GiveBackAsync();
+            throw;
+        }
+    }
+
+    private async ValueTask<(MappingLookup Lookup, WriteSide Write)> OpenTablesAsync(Qcow2Header header)
+    {
+        L1Table l1 = await L1Table.LoadAsync(_file, header.L1TableOffset, header.L1Size, (int)_geometry.L1EntriesFor(header.Size));
+        MetadataCache l2 = new(_file, _geometry.SliceSize, Slices(_options.CacheBytes / 4 * 3, _geometry));
+        GuestTables tables = new(_file, _geometry, l1, l2);
+        MappingLookup lookup = new(_file, _geometry, tables);
+        return (lookup, await WriteSide.OpenAsync(_file, header, _geometry, tables, lookup, _compressed, _options));
+    }
 
     private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
     {
@@ -196,8 +284,10 @@ public sealed class Qcow2Driver : FormatDriver
     private sealed class WriteSide
     {
         private WriteSide(
-            ReclaimEpoch epoch, MetadataWriter metadata, WritePreparation preparation, WriteCommit commit, DropClusters drop, Qcow2Resize resize)
+            GuestTables tables, RefcountTable refcounts, ReclaimEpoch epoch, MetadataWriter metadata, WritePreparation preparation, WriteCommit commit, DropClusters drop, Qcow2Resize resize)
         {
+            Tables = tables;
+            Refcounts = refcounts;
             Epoch = epoch;
             Metadata = metadata;
             Preparation = preparation;
@@ -205,6 +295,10 @@ public sealed class Qcow2Driver : FormatDriver
             Drop = drop;
             Resize = resize;
         }
+
+        internal GuestTables Tables { get; }
+
+        internal RefcountTable Refcounts { get; }
 
         internal ReclaimEpoch Epoch { get; }
 
@@ -242,6 +336,8 @@ public sealed class Qcow2Driver : FormatDriver
             MetadataWriter metadata = new(file, geometry, tables, allocator, freed, order, compressed.Clear);
             DropClusters drop = new(geometry, tables, metadata, header.Backing is not null);
             return new WriteSide(
+                tables,
+                refcounts,
                 epoch,
                 metadata,
                 new WritePreparation(file, geometry, tables, lookup, metadata),

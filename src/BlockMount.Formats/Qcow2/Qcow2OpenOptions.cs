@@ -11,4 +11,10 @@ public sealed record Qcow2OpenOptions
 
     /// <summary>Space of discarded and otherwise freed clusters is given back to the host file system.</summary>
     public bool DiscardToHost { get; init; } = true;
+
+    /// <summary>
+    /// The internal snapshot to show, by id or else by name, instead of the active state; null shows the active state. Only with
+    /// <see cref="ReadOnly"/>.
+    /// </summary>
+    public string? Snapshot { get; init; }
 }

@@ -73,6 +73,9 @@ public sealed class MetadataWriter
         }
     }
 
+    /// <summary>No freed cluster waits in quarantine. Under the mutex.</summary>
+    internal bool IsQuarantineEmpty => _freed.IsEmpty;
+
     /// <summary>See <see cref="FreedClusters.Hidden"/>. Under the mutex.</summary>
     public void Hide() => _freed.Hidden();
 

@@ -50,6 +50,12 @@ public readonly record struct L2Entry(ulong Raw)
     /// <summary>The host cluster may be overwritten in place.</summary>
     public bool IsCopied => (Raw & CopiedBit) != 0;
 
+    /// <summary>True for a compressed cluster, whose entry never carries COPIED.</summary>
+    public bool IsCompressed => (Raw & CompressedBit) != 0;
+
+    /// <summary>This entry with COPIED set or cleared.</summary>
+    public L2Entry WithCopied(bool copied) => new(copied ? Raw | CopiedBit : Raw & ~CopiedBit);
+
     /// <summary>The kind, by the rules of <paramref name="version"/> (bit 0 is reserved in version 2).</summary>
     public ClusterKind Kind(int version)
     {
