@@ -39,6 +39,11 @@ public sealed record ChainOpenOptions
     /// <summary>Memory for cached metadata in bytes, all images of the chain together.</summary>
     public long MetadataCacheBytes { get; init; } = 64L << 20;
 
+    /// <summary>
+    /// The internal snapshot of the active layer to show, by id or else by name; null shows its active state. Needs <see cref="ReadOnly"/>.
+    /// </summary>
+    public string? Snapshot { get; init; }
+
     /// <summary>Name of the active layer's node; the backing nodes append "-1", "-2", ...</summary>
     public string NodeName { get; init; } = "node0";
 }

@@ -87,6 +87,11 @@ public sealed class ChainOpener
         FormatDriver driver;
         if (link.Header is null)
         {
+            if (index == 0 && options.Snapshot is not null)
+            {
+                throw new BlockIOException(Errno.EOPNOTSUPP, $"opening snapshot '{options.Snapshot}' of '{link.Path}', whose format {link.Format} keeps none");
+            }
+
             driver = new RawDriver(link.File);
         }
         else
@@ -96,6 +101,7 @@ public sealed class ChainOpener
                 ReadOnly = index > 0 || options.ReadOnly,
                 CacheBytes = cacheBytes,
                 DiscardToHost = options.DiscardToHost,
+                Snapshot = index == 0 ? options.Snapshot : null,
             });
         }
 

@@ -17,6 +17,7 @@ public sealed class CrashWorkload
     private readonly MemoryFile _top;
     private readonly Func<ValueTask>? _pause;
     private readonly Mutant? _mutant;
+    private readonly SnapshotModel _snapshots;
     private BlockDevice _device = null!;
 
     private CrashWorkload(TestChain chain, MemoryFile top, ReadOnlySpan<byte> content, long sizeMax, Func<ValueTask>? pause, Mutant? mutant)
@@ -25,6 +26,7 @@ public sealed class CrashWorkload
         _top = top;
         _pause = pause;
         _mutant = mutant;
+        _snapshots = new SnapshotModel(chain);
         InitialFile = top.ToArray();
         Reference = new ReferenceImage(sizeMax, content, Log.Tick);
     }
@@ -87,7 +89,22 @@ public sealed class CrashWorkload
             case GuestOperationKind.Flush:
                 await FlushAsync();
                 break;
+            case GuestOperationKind.SnapshotCreate:
+                await CreateSnapshotAsync(operation);
+                break;
+            case GuestOperationKind.SnapshotApply:
+                await ApplySnapshotAsync(operation);
+                break;
+            case GuestOperationKind.SnapshotDelete:
+                await DeleteSnapshotAsync(operation);
+                break;
             case GuestOperationKind.Resize:
+                if (_chain.Geometry.Version == 2 && _snapshots.Names.Count > 0)
+                {
+                    // The format does not allow it.
+                    break;
+                }
+
                 ReferenceImage.Change resize = Reference.BeginResize(operation.Offset);
                 await _device.ResizeAsync(operation.Offset);
                 Reference.End(resize);
@@ -105,6 +122,7 @@ public sealed class CrashWorkload
         long begin = Reference.BeginFlush();
         await _device.DisposeAsync();
         Reference.EndFlush(begin);
+        await _snapshots.CheckAsync(_top);
     }
 
     /// <summary>The disk's size now, in bytes.</summary>
@@ -150,6 +168,57 @@ public sealed class CrashWorkload
         {
             throw new ModelMismatchException($"{operation}: at {wrong} neither the old content nor zeros");
         }
+    }
+
+    // What it holds was current, sector by sector, at some instant between the beginning and the end of taking it.
+    private async ValueTask CreateSnapshotAsync(GuestOperation operation)
+    {
+        string name = operation.SnapshotName;
+        if (_snapshots.Find(name) is not null || !await _snapshots.HasRoomAsync(_device))
+        {
+            return;
+        }
+
+        long begin = Reference.BeginFlush();
+        await _device.CreateSnapshotAsync(name, SnapshotModel.Moment);
+        byte[] content = await _snapshots.AddAsync(name, _top);
+        Reference.EndFlush(begin);
+        long foreign = Reference.FindForeignSector(0, content, begin, Log.Tick());
+        if (foreign >= 0)
+        {
+            throw new ModelMismatchException($"{operation}: {Reference.Describe(foreign, content.AsSpan((int)foreign * ReferenceImage.SectorSize, ReferenceImage.SectorSize))}");
+        }
+    }
+
+    private async ValueTask ApplySnapshotAsync(GuestOperation operation)
+    {
+        byte[]? content = _snapshots.Find(operation.SnapshotName);
+        // Requests of other clients are made for the size that the disk has.
+        if (content is null || (_pause is not null && content.Length != _device.Size))
+        {
+            return;
+        }
+
+        ReferenceImage.Change resize = Reference.BeginResize(content.Length);
+        ReferenceImage.Change write = Reference.BeginWrite(0, content);
+        await _device.ApplySnapshotAsync(operation.SnapshotName);
+        Reference.End(resize);
+        Reference.End(write);
+        Reference.EndFlush(Reference.BeginFlush());
+    }
+
+    private async ValueTask DeleteSnapshotAsync(GuestOperation operation)
+    {
+        if (_snapshots.Find(operation.SnapshotName) is null)
+        {
+            return;
+        }
+
+        // First, so that nobody goes back to it meanwhile.
+        _snapshots.Remove(operation.SnapshotName);
+        long begin = Reference.BeginFlush();
+        await _device.DeleteSnapshotAsync(operation.SnapshotName);
+        Reference.EndFlush(begin);
     }
 
     private async ValueTask FlushAsync()

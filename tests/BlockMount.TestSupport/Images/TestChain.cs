@@ -76,6 +76,22 @@ public sealed class TestChain
         }
     }
 
+    /// <summary>Opens an internal snapshot of <paramref name="top"/> for reading; the device owns the file.</summary>
+    public async ValueTask<BlockDevice> OpenSnapshotAsync(StorageFile top, string name)
+    {
+        Node? below = await OpenBackingAsync();
+        return new BlockDevice("snapshot", await OpenLayerAsync(top, readOnly: true, below, snapshot: name), readOnly: true);
+    }
+
+    /// <summary>What an internal snapshot of <paramref name="top"/>, which is closed afterwards, holds.</summary>
+    public async ValueTask<byte[]> ReadSnapshotAsync(StorageFile top, string name)
+    {
+        await using BlockDevice device = await OpenSnapshotAsync(top, name);
+        byte[] content = new byte[device.Size];
+        await device.ReadAsync(0, content);
+        return content;
+    }
+
     /// <summary>Writes the chain into host files, for tools to open: "base0", "base1", ..., and the top as <paramref name="topName"/>.</summary>
     public async ValueTask SaveAsync(ScratchFolder folder, string topName, ReadOnlyMemory<byte> top)
     {
@@ -143,13 +159,14 @@ public sealed class TestChain
         return below;
     }
 
-    private async ValueTask<FormatNode> OpenLayerAsync(StorageFile file, bool readOnly, Node? below, Mutant? mutant = null)
+    private async ValueTask<FormatNode> OpenLayerAsync(StorageFile file, bool readOnly, Node? below, Mutant? mutant = null, string? snapshot = null)
     {
         Qcow2OpenOptions options = new()
         {
             ReadOnly = readOnly,
             CacheBytes = Geometry.TinyCache ? 1 : PlentyOfCache,
             DiscardToHost = Geometry.DiscardToHost,
+            Snapshot = snapshot,
         };
         FormatDriver driver = await Qcow2Driver.OpenAsync(file, options);
         return new FormatNode(file.Name, file.Name, mutant?.Wrap(driver) ?? driver, below);

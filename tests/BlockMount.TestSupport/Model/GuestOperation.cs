@@ -1,3 +1,4 @@
+using System.Globalization;
 using BlockMount.Base;
 
 namespace BlockMount.TestSupport.Model;
@@ -15,18 +16,30 @@ public enum GuestOperationKind
 
     /// <summary>Close the image cleanly and open it again.</summary>
     Reopen,
+
+    /// <summary>Take an internal snapshot. The stamp names it.</summary>
+    SnapshotCreate,
+
+    /// <summary>Go back to the internal snapshot that the stamp names; nothing if there is none.</summary>
+    SnapshotApply,
+
+    /// <summary>Delete the internal snapshot that the stamp names; nothing if there is none.</summary>
+    SnapshotDelete,
 }
 
 /// <summary>One operation of a workload.</summary>
 /// <param name="Offset">First byte; for Resize the new size.</param>
 /// <param name="Length">Bytes; 0 where there is no range.</param>
-/// <param name="Stamp">Decides the bytes of a write.</param>
+/// <param name="Stamp">Decides the bytes of a write; names a snapshot.</param>
 public readonly record struct GuestOperation(GuestOperationKind Kind, long Offset, int Length, int Stamp)
 {
     /// <summary>This operation cut off at the end of a disk of <paramref name="size"/> bytes; its length may become 0.</summary>
-    public GuestOperation ClippedTo(long size) => Kind == GuestOperationKind.Resize
+    public GuestOperation ClippedTo(long size) => Kind >= GuestOperationKind.Flush
         ? this
         : this with { Length = (int)Math.Clamp(size - Offset, 0, Length) };
+
+    /// <summary>Name of the snapshot that the operation is about.</summary>
+    public string SnapshotName => string.Create(CultureInfo.InvariantCulture, $"s{Stamp}");
 
     /// <summary>The bytes that a write writes: different for every stamp and every sector, never zero.</summary>
     public byte[] Data()
@@ -48,6 +61,9 @@ public sealed class WorkloadGenerator
     private readonly int[] _weights;
     private readonly int _weightSum;
     private int _stamp;
+
+    // Snapshots that should exist: their stamps, and the disk's size when they were taken.
+    private readonly List<(int Stamp, long Size)> _snapshots = [];
 
     /// <param name="size">Virtual size at the beginning, in bytes.</param>
     /// <param name="sizeMax">Resizes stay at or below it.</param>
@@ -80,6 +96,10 @@ public sealed class WorkloadGenerator
             case GuestOperationKind.Resize:
                 Size = Alignment.Up(_random.NextInt64(1, _sizeMax), 512);
                 return new GuestOperation(kind, Size, 0, 0);
+            case GuestOperationKind.SnapshotCreate:
+            case GuestOperationKind.SnapshotApply:
+            case GuestOperationKind.SnapshotDelete:
+                return NextSnapshot(kind);
             default:
                 (long offset, int length) = NextRange();
                 return new GuestOperation(kind, offset, length, _stamp++);
@@ -96,6 +116,28 @@ public sealed class WorkloadGenerator
         }
 
         return (GuestOperationKind)kind;
+    }
+
+    private GuestOperation NextSnapshot(GuestOperationKind kind)
+    {
+        if (kind == GuestOperationKind.SnapshotCreate || _snapshots.Count == 0)
+        {
+            _snapshots.Add((_stamp++, Size));
+            return new GuestOperation(GuestOperationKind.SnapshotCreate, 0, 0, _snapshots[^1].Stamp);
+        }
+
+        int pick = _random.Next(_snapshots.Count);
+        (int stamp, long size) = _snapshots[pick];
+        if (kind == GuestOperationKind.SnapshotApply)
+        {
+            Size = size;
+        }
+        else
+        {
+            _snapshots.RemoveAt(pick);
+        }
+
+        return new GuestOperation(kind, 0, 0, stamp);
     }
 
     // Edges are where mistakes live: clusters, sectors, single bytes beside them, now and then the whole disk.

@@ -19,6 +19,7 @@ public sealed class ModelRun
     private readonly TestChain _chain;
     private readonly Mutant? _mutant;
     private readonly byte[] _buffer;
+    private readonly SnapshotModel _snapshots;
     private byte[] _model;
     private BlockDevice _device;
 
@@ -29,6 +30,7 @@ public sealed class ModelRun
         _device = device;
         _model = (byte[])chain.InitialContent.Clone();
         _buffer = new byte[sizeMax];
+        _snapshots = new SnapshotModel(chain);
     }
 
     /// <summary>The disk's content as it must be.</summary>
@@ -106,7 +108,18 @@ public sealed class ModelRun
             case GuestOperationKind.Flush:
                 await _device.FlushAsync();
                 break;
+            case GuestOperationKind.SnapshotCreate:
+            case GuestOperationKind.SnapshotApply:
+            case GuestOperationKind.SnapshotDelete:
+                await ChangeSnapshotsAsync(operation);
+                break;
             case GuestOperationKind.Resize:
+                if (_chain.Geometry.Version == 2 && _snapshots.Names.Count > 0)
+                {
+                    // The format does not allow it.
+                    break;
+                }
+
                 await _device.ResizeAsync(operation.Offset);
                 Array.Resize(ref _model, (int)operation.Offset);
                 await CompareAsync(0, _model.Length);
@@ -117,6 +130,36 @@ public sealed class ModelRun
                 await CompareAsync(0, _model.Length);
                 break;
         }
+    }
+
+    private async ValueTask ChangeSnapshotsAsync(GuestOperation operation)
+    {
+        string name = operation.SnapshotName;
+        byte[]? content = _snapshots.Find(name);
+        switch (operation.Kind)
+        {
+            case GuestOperationKind.SnapshotCreate when content is null && await _snapshots.HasRoomAsync(_device):
+                await _device.CreateSnapshotAsync(name, SnapshotModel.Moment);
+                if (!(await _snapshots.AddAsync(name, _chain.Top)).AsSpan().SequenceEqual(_model))
+                {
+                    throw new ModelMismatchException("the new snapshot holds something else than the disk");
+                }
+
+                break;
+            case GuestOperationKind.SnapshotApply when content is not null:
+                await _device.ApplySnapshotAsync(name);
+                _model = (byte[])content.Clone();
+                break;
+            case GuestOperationKind.SnapshotDelete when content is not null:
+                await _device.DeleteSnapshotAsync(name);
+                _snapshots.Remove(name);
+                break;
+            default:
+                return;
+        }
+
+        await CompareAsync(0, _model.Length);
+        await CheckFileAsync();
     }
 
     // Every whole cluster may have become zeros; everything else stays.
@@ -161,11 +204,17 @@ public sealed class ModelRun
 
         await CompareAsync(0, _model.Length);
         await _device.DisposeAsync();
+        await CheckFileAsync();
+        await _snapshots.CheckAsync(_chain.Top);
+    }
+
+    private async ValueTask CheckFileAsync()
+    {
         MemoryFile file = _chain.Top.Reopen(readOnly: true);
         CheckReport report = await ConsistencyCheck.RunAsync(file);
         if (!report.IsClean)
         {
-            throw new ModelMismatchException($"after a clean close: {report}");
+            throw new ModelMismatchException($"with nothing in memory that waits to be written: {report}");
         }
     }
 }

@@ -25,8 +25,8 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
     private const int FirstSeed = 60_000;
     private const int Runs = 80;
 
-    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
-    private static readonly int[] s_weights = [300, 350, 80, 80, 90, 60, 0, 0];
+    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen, SnapshotCreate, SnapshotApply, SnapshotDelete.
+    private static readonly int[] s_weights = [300, 350, 80, 80, 90, 60, 0, 0, 6, 5, 5];
 
     [Fact]
     public void ConcurrentOperations_OverTheGeometryMatrix_AreLinearizable()

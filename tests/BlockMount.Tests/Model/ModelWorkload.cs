@@ -15,8 +15,8 @@ internal static class ModelWorkload
 
     private const int OperationsPerRun = 2000;
 
-    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
-    private static readonly int[] s_weights = [250, 350, 80, 80, 100, 60, 12, 8];
+    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen, SnapshotCreate, SnapshotApply, SnapshotDelete.
+    private static readonly int[] s_weights = [250, 350, 80, 80, 100, 60, 12, 8, 6, 5, 5];
 
     internal static (ImageGeometry Geometry, List<GuestOperation> Workload) Make(int seed)
     {

@@ -14,9 +14,9 @@ internal sealed class PowerCutRun
     private const int OperationsPerRun = 40;
     private const int RandomStatesPerCut = 4;
 
-    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen.
-    private static readonly int[] s_weights = [20, 400, 90, 90, 110, 130, 25, 10];
-    private static readonly int[] s_concurrentWeights = [200, 400, 80, 80, 90, 110, 0, 0];
+    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen, SnapshotCreate, SnapshotApply, SnapshotDelete.
+    private static readonly int[] s_weights = [20, 400, 90, 90, 110, 130, 25, 10, 15, 12, 12];
+    private static readonly int[] s_concurrentWeights = [200, 400, 80, 80, 90, 110, 0, 0, 12, 10, 10];
 
     private readonly int _seed;
     private readonly CrashWorkload _workload;
