@@ -28,6 +28,9 @@ internal sealed class ReferenceWindow : IReferenceSink
     /// <summary>True if any cluster of the window was named since <see cref="MoveTo"/>.</summary>
     internal bool IsTouched { get; private set; }
 
+    /// <summary>The highest cluster that was named at all, inside the window or not; -1 before the first.</summary>
+    internal long Highest { get; private set; } = -1;
+
     /// <summary>A window length for a file with that many clusters.</summary>
     internal static int LengthFor(long clusters, int max) => (int)Math.Min(Alignment.Up(Math.Max(clusters, 1), 64), Math.Max(max & ~63, 64));
 
@@ -53,6 +56,7 @@ internal sealed class ReferenceWindow : IReferenceSink
     public void Add(HostCluster cluster, int delta)
     {
         long index = cluster - Start;
+        Highest = Math.Max(Highest, cluster.Index);
         if ((ulong)index >= (ulong)_deltas.Length)
         {
             return;

@@ -52,6 +52,35 @@ internal sealed class ShadowRefcounts : IReferenceSink
 
     private ulong RefcountMax => _order == 6 ? ulong.MaxValue : (1UL << (1 << _order)) - 1;
 
+    /// <summary>
+    /// Looks whether <paramref name="changes"/> to existing clusters are possible, before anything is allocated: in a damaged image the clusters that
+    /// count as free may be in use.
+    /// </summary>
+    /// <exception cref="BlockIOException">As <see cref="BuildAsync"/>.</exception>
+    internal async ValueTask CheckAsync(IReferenceChanges changes)
+    {
+        long end = PresentEnd();
+        ReferenceWindow window = new(ReferenceWindow.LengthFor(end, _windowClusters));
+        for (long start = 0; start < end; start += window.Length)
+        {
+            window.MoveTo(new HostCluster(start));
+            await changes.ReportAsync(window);
+            if (window.Highest >= end)
+            {
+                throw Damaged(new HostCluster(window.Highest), "is in use, but lies where nothing is counted");
+            }
+
+            for (int i = 0; window.IsTouched && i < window.Length; i++)
+            {
+                HostCluster cluster = window.Start + i;
+                if (window[cluster] != 0)
+                {
+                    NewCount(cluster, await _present.GetAsync(cluster), window[cluster]);
+                }
+            }
+        }
+    }
+
     /// <summary>Writes the new structure for the present counts plus <paramref name="changes"/>. It is durable after the next flush.</summary>
     /// <returns>The clusters of the new refcount table.</returns>
     /// <exception cref="BlockIOException">
@@ -252,7 +281,12 @@ internal sealed class ShadowRefcounts : IReferenceSink
             {
                 HostCluster cluster = new(first + i);
                 ulong before = await _present.GetAsync(cluster);
-                RefcountEntry.Write(piece.Span, i, _order, NewCount(cluster, before, window[cluster]));
+                ulong after = NewCount(cluster, before, window[cluster]);
+                RefcountEntry.Write(piece.Span, i, _order, after);
+                if (after == 0 && before > 0)
+                {
+                    AddFreed(cluster);
+                }
             }
 
             await _file.WriteAsync(_places[block] + (((first - blockStart) << _order) / 8), piece);
@@ -279,11 +313,6 @@ internal sealed class ShadowRefcounts : IReferenceSink
                 Errno.EINVAL,
                 $"refcount of cluster {cluster.Index} in '{_file.Name}', which would be {before} + {delta}, more than {RefcountMax}",
                 "The image has refcounts of too few bits: convert it to one with refcount_bits=16");
-        }
-
-        if (after == 0 && before > 0)
-        {
-            AddFreed(cluster);
         }
 
         return after;

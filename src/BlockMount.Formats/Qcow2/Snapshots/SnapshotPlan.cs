@@ -73,10 +73,11 @@ internal sealed class SnapshotPlan
         L1Entry[] active = _l1.ToArray();
         // Behind the disk's last L1 entry lies saved machine state.
         int shared = (int)Math.Min(_geometry.L1EntriesFor(size), active.Length);
+        _changes.AddTree(active, shared, +1);
+        await Refcounts().CheckAsync(_changes);
         L1Entry[] newActive = await Flags().ClearAsync(active, shared);
         L1Entry[] frozen = [.. newActive];
         Array.Clear(frozen, shared, frozen.Length - shared);
-        _changes.AddTree(active, shared, +1);
         _changes.AddSubstitution(active, newActive, shared, users: 2);
         SnapshotEntry placed = entry with { L1TableOffset = await WriteL1Async(frozen), L1Size = frozen.Length };
         return await CompleteAsync(newActive, size, [.. _table.Entries, placed]);
@@ -95,10 +96,11 @@ internal sealed class SnapshotPlan
         }
 
         L1Entry[] frozen = (await SnapshotL1.LoadAsync(_file, _geometry, snapshot)).ToArray();
-        L1Entry[] newActive = await Flags().ClearAsync(frozen, frozen.Length);
         L1Entry[] active = _l1.ToArray();
         _changes.AddTree(active, active.Length, -1);
         _changes.AddTree(frozen, frozen.Length, +1);
+        await Refcounts().CheckAsync(_changes);
+        L1Entry[] newActive = await Flags().ClearAsync(frozen, frozen.Length);
         _changes.AddSubstitution(frozen, newActive, frozen.Length, users: 1);
         return await CompleteAsync(newActive, newSize, _table.Entries);
     }
@@ -109,6 +111,7 @@ internal sealed class SnapshotPlan
         L1Entry[] frozen = (await SnapshotL1.LoadAsync(_file, _geometry, snapshot)).ToArray();
         _changes.AddTree(frozen, frozen.Length, -1);
         AddLostTable(snapshot.L1TableOffset, snapshot.L1Size * (long)sizeof(ulong));
+        await Refcounts().CheckAsync(_changes);
         L1Entry[] active = _l1.ToArray();
         L1Entry[] newActive = [.. active];
         await Flags().RestoreAsync(_changes, _refcounts, active, newActive);
@@ -118,6 +121,8 @@ internal sealed class SnapshotPlan
 
     private CopiedFlags Flags() => new(_file, _geometry, _change, _header.L2EntrySize, _windowClusters);
 
+    private ShadowRefcounts Refcounts() => new(_file, _geometry, _refcounts, _change, _header.RefcountOrder, _windowClusters);
+
     // What all three have in common: the active L1 table and the snapshot table are written anew, then the refcounts.
     private async ValueTask<HeaderSwitch> CompleteAsync(L1Entry[] active, long size, IReadOnlyList<SnapshotEntry> snapshots)
     {
@@ -126,7 +131,7 @@ internal sealed class SnapshotPlan
         byte[] table = SnapshotTable.Encode(snapshots, _header.Version);
         long tableOffset = await WriteSnapshotTableAsync(table);
         AddLostTable(_header.SnapshotsOffset, _table.Length);
-        ShadowRefcounts refcounts = new(_file, _geometry, _refcounts, _change, _header.RefcountOrder, _windowClusters);
+        ShadowRefcounts refcounts = Refcounts();
         HostRun refcountTable = await refcounts.BuildAsync(_changes);
         await _change.FlushAsync();
         Freed = refcounts.Freed;
