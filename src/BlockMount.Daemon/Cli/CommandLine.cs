@@ -12,7 +12,7 @@ internal static class CommandLine
 {
     private const int WidthMax = 79;
 
-    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "info", "help"];
+    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "info", "snapshot", "help"];
 
     /// <summary>True if <paramref name="word"/> begins the second grammar.</summary>
     public static bool IsVerb(string word) => s_verbs.Contains(word);

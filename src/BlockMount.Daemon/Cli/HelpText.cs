@@ -10,6 +10,7 @@ internal static class HelpText
                blockmount ls [--json]
                blockmount create [-f FORMAT] [-b BACKING -F FORMAT] FILE [SIZE]
                blockmount info [--backing-chain] [--output json] FILE
+               blockmount snapshot [-l | -a NAME | -c NAME | -d NAME] IMAGE
         """;
 
     public const string Full = """
@@ -43,12 +44,14 @@ internal static class HelpText
           cache.direct=on|off   bypass the host's page cache
           cache.no-flush=on|off do not pass flushes on; a power cut may cost everything
           workers=N             FUSE worker threads (default: by processors)
+          snapshot=NAME         show an internal snapshot (by id or name); needs ro
           backing_format=FMT    format of a backing file whose image names none
 
         Other commands ('blockmount COMMAND --help' tells more):
           umount                unmount; returns when all is flushed and unlocked
           ls                    running daemons
           create, info          make and describe images, with qemu-img's options
+          snapshot              internal snapshots, with qemu-img's options
 
         Examples:
           blockmount vm.qcow2 /mnt/vm.img

@@ -11,7 +11,7 @@ public static class MountOptionParser
     private static readonly string[] s_known =
     [
         "ro", "rw", "allow_other", "growable", "share_rw", "discard", "cache", "cache.direct", "cache.no-flush",
-        "uid", "gid", "mode", "umask", "workers", "backing_format",
+        "uid", "gid", "mode", "umask", "workers", "backing_format", "snapshot",
     ];
 
     // Always in force, or without meaning here; mount(8) and fstab pass them along.
@@ -51,6 +51,7 @@ public static class MountOptionParser
         "mode" => options with { Mode = (uint)Number(name, value, 8, 0x1FF) },
         "umask" => options with { Mode = 0x1B6 & ~(uint)Number(name, value, 8, 0x1FF) },
         "workers" => options with { Workers = (int)Number(name, value, 10, WorkersMax) },
+        "snapshot" => options with { Snapshot = Need(name, value) },
         "backing_format" => options with { BackingFormat = Need(name, value) },
         _ when s_accepted.Contains(name) => options,
         _ => throw new UsageException($"unknown option '{name}' in -o", NearMatch.Hint(name, s_known)),

@@ -20,7 +20,7 @@ internal static class Composition
 {
     /// <summary>Verbs about images, made by their own files.</summary>
     public static IEnumerable<Command> ImageCommands() =>
-        [CreateCommand.Build(PosixStorage.Instance), InfoCommand.Build(PosixStorage.Instance)];
+        [CreateCommand.Build(PosixStorage.Instance), InfoCommand.Build(PosixStorage.Instance), SnapshotCommand.Build(PosixStorage.Instance)];
 
     /// <summary>Opens the image and everything it stands on; the caller owns the node.</summary>
     public static ValueTask<Node> OpenChainAsync(MountRequest request)
@@ -35,6 +35,7 @@ internal static class Composition
             NoFlush = options.NoFlush,
             ShareWrite = options.ShareWrite,
             DiscardToHost = options.Discard,
+            Snapshot = options.Snapshot,
         });
     }
 
