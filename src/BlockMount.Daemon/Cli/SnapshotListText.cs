@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 using BlockMount.Base;
 using BlockMount.Formats.Qcow2.OnDisk;
 
@@ -23,7 +24,7 @@ internal static class SnapshotListText
                 .ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture);
             string icount = snapshot.InstructionCount?.ToString(CultureInfo.InvariantCulture) ?? "";
             string size = ByteSize.Format(snapshot.VmStateSize);
-            yield return $"{snapshot.Id,-9} {snapshot.Name,-16} {size,8}{date,20}{Clock(snapshot.VmClockNanoseconds),13}{icount,11}";
+            yield return $"{Pad(snapshot.Id, 9)} {Pad(snapshot.Name, 16)} {size,8}{date,20}{Clock(snapshot.VmClockNanoseconds),13}{icount,11}";
         }
     }
 
@@ -36,6 +37,9 @@ internal static class SnapshotListText
                 span[i] = char.IsControl(text[i]) ? '?' : text[i];
             }
         });
+
+    // qemu-img counts bytes, not letters.
+    private static string Pad(string text, int bytes) => text + new string(' ', Math.Max(bytes - Encoding.UTF8.GetByteCount(text), 0));
 
     private static string Clock(ulong nanoseconds)
     {

@@ -59,10 +59,11 @@ public sealed class SnapshotTests : ImageFixture
     {
         await QemuImg.RunAsync("create", "-q", "-f", "qcow2", "-o", options.Replace("data_file=", $"data_file={Folder}/", StringComparison.Ordinal), this["a"], "1M");
         await QemuImg.IoAsync(this["a"], "write 0 64k");
-        Assert.Equal(1, (await ToolProcess.RunAsync("qemu-img", "snapshot", "-c", "s", this["a"])).ExitCode);
         string error = await FailAsync("snapshot", "-c", "s", this["a"]);
         Assert.Contains(words, error.Replace("external file", "external data file", StringComparison.Ordinal), StringComparison.Ordinal);
         await AssertCleanAsync(this["a"]);
+        // Last: it leaves leaked clusters behind.
+        Assert.Equal(1, (await ToolProcess.RunAsync("qemu-img", "snapshot", "-c", "s", this["a"])).ExitCode);
     }
 
     [RequiresFact(Needs.Release, "qemu-img")]
