@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using BlockMount.Base;
 
 namespace BlockMount.Formats;
 
@@ -31,8 +32,11 @@ public abstract class FormatDriver : IAsyncDisposable
     /// <summary>True if the image was opened without the right to change it.</summary>
     public abstract bool ReadOnly { get; }
 
-    /// <summary>Unit of allocation in bytes, a power of two; 1 where there is none (raw). Zeroes and discards act on whole units.</summary>
+    /// <summary>Unit of allocation in bytes, a power of two; 1 where there is none (raw). Discards act on whole units.</summary>
     public abstract int ClusterSize { get; }
+
+    /// <summary>Unit of <see cref="ZeroAsync"/> in bytes, a power of two, at most <see cref="ClusterSize"/>: smaller where clusters have parts.</summary>
+    public virtual int ZeroUnit => ClusterSize;
 
     /// <summary>Bytes that the image's host file occupies.</summary>
     public abstract long AllocatedBytes { get; }
@@ -67,7 +71,7 @@ public abstract class FormatDriver : IAsyncDisposable
 
     /// <summary>
     /// Plans a write of guest bytes. In-place ranges return a plan without allocation; new clusters return one that must be
-    /// committed or abandoned. May wait for other allocations of the same clusters.
+    /// committed or abandoned. May wait for other allocations of the same clusters. May ask the caller to wait: <see cref="WritePlan.MustWait"/>.
     /// </summary>
     public ValueTask<WritePlan> PrepareWriteAsync(long offset, long length)
     {
@@ -78,6 +82,11 @@ public abstract class FormatDriver : IAsyncDisposable
         return PrepareWriteCoreAsync(offset, length);
     }
 
+    /// <summary>
+    /// Completes when every request has ended that held a lease at the call; see <see cref="WritePlan.MustWait"/>. The caller holds no lease.
+    /// </summary>
+    public virtual ValueTask OlderRequestsEndedAsync() => ValueTask.CompletedTask;
+
     /// <summary>Makes the tables point to clusters whose data has been written. On failure the allocation is still pending.</summary>
     public abstract ValueTask CommitWriteAsync(PendingAllocation allocation);
 
@@ -85,14 +94,25 @@ public abstract class FormatDriver : IAsyncDisposable
     public abstract ValueTask AbandonWriteAsync(PendingAllocation allocation);
 
     /// <summary>
-    /// Makes whole clusters read as zeros by metadata alone. The range starts on a cluster boundary and ends on one or at the end of the image.
+    /// Stores one whole guest cluster compressed, whatever it was before. <paramref name="cluster"/> has <see cref="ClusterSize"/> bytes, or
+    /// reaches the end of the disk; <paramref name="offset"/> is a multiple of <see cref="ClusterSize"/>. Unlike other guest data it is
+    /// written by the driver, because it has no flat place in the file. Compresses on the caller's thread.
     /// </summary>
-    /// <returns>False if the format cannot say "zero" (then nothing was changed and the node writes zeros).</returns>
+    /// <returns>False if compression saves nothing: nothing was written, and the node writes the cluster as it is.</returns>
+    /// <exception cref="BlockIOException">EOPNOTSUPP: the image cannot hold compressed clusters.</exception>
+    public virtual ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster) =>
+        throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to a {FormatName} image");
+
+    /// <summary>
+    /// Makes a range read as zeros by metadata alone. It starts on a boundary of <see cref="ZeroUnit"/> and ends on one or at the end of the image.
+    /// Either it consists of whole clusters, or it lies in one.
+    /// </summary>
+    /// <returns>False if the format cannot say "zero" there (then nothing was changed and the node writes zeros).</returns>
     public abstract ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags);
 
     /// <summary>
     /// Drops whole clusters where the format can do so without letting an older value or the backing file show through; the rest
-    /// keeps its content. Same alignment as <see cref="ZeroAsync"/>.
+    /// keeps its content. The range starts on a cluster boundary and ends on one or at the end of the image.
     /// </summary>
     public abstract ValueTask DiscardAsync(long offset, long length);
 
@@ -110,7 +130,17 @@ public abstract class FormatDriver : IAsyncDisposable
     /// Called while the image grows, when the new space can be written but is not yet part of the disk that others would open: there the
     /// node hides what a longer backing file holds. If it fails, the size stays as it was.
     /// </param>
-    public abstract ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null);
+    /// <param name="preallocation">How much of the new space gets its place at once; only for growing.</param>
+    public abstract ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off);
+
+    /// <summary>
+    /// Changes what the image names as its backing file; null removes the reference. Nothing else changes: what the guest would see otherwise has been
+    /// written before. On disk when it returns; after a crash the old or the new reference is there. Needs exclusive use.
+    /// </summary>
+    /// <exception cref="ImageFormatException">The reference cannot be stored; nothing was changed.</exception>
+    /// <exception cref="Base.BlockIOException">The format has no backing files (EOPNOTSUPP), or writing failed.</exception>
+    public virtual ValueTask SetBackingReferenceAsync(BackingReference? backing) =>
+        throw new Base.BlockIOException(Base.Errno.EOPNOTSUPP, $"changing the backing file of a {FormatName} image");
 
     /// <summary>Clean close: flushes, returns quarantined clusters, closes the file.</summary>
     public abstract ValueTask DisposeAsync();

@@ -1,3 +1,4 @@
+using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Storage;
 
@@ -25,6 +26,9 @@ public sealed record ImageInfo
 
     /// <summary>Internal snapshots; empty for raw.</summary>
     public IReadOnlyList<SnapshotEntry> Snapshots { get; init; } = [];
+
+    /// <summary>Persistent bitmaps; empty for raw.</summary>
+    public BitmapDirectory Bitmaps { get; init; } = BitmapDirectory.Empty;
 
     /// <summary>What the image names as its backing file; null if none.</summary>
     public BackingReference? Backing => Header?.Backing;
@@ -54,6 +58,7 @@ public sealed record ImageInfo
                     ActualSize = file.AllocatedBytes,
                     Header = header,
                     Snapshots = await SnapshotTable.LoadAsync(file, header),
+                    Bitmaps = await BitmapDirectory.LoadAsync(file, header),
                 };
             default:
                 throw UnknownFormat(format);

@@ -1,9 +1,10 @@
+using BlockMount.Base;
 using BlockMount.Base.Buffers;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats;
 
-/// <summary>How much of a new image gets its space at once.</summary>
+/// <summary>How much of a new image, or of the new part of a grown one, gets its space at once.</summary>
 public enum Preallocation
 {
     /// <summary>Nothing: space is taken by the first write.</summary>
@@ -19,7 +20,7 @@ public enum Preallocation
     Full,
 }
 
-/// <summary>Gives the data area of a new image its space.</summary>
+/// <summary>Gives new space of images its place in the host file.</summary>
 internal static class PreallocationFill
 {
     private const int StepBytes = 1 << 20;
@@ -40,6 +41,15 @@ internal static class PreallocationFill
                 break;
             default:
                 break;
+        }
+    }
+
+    /// <summary>Refuses preallocation where a disk of <paramref name="oldSize"/> bytes does not grow.</summary>
+    public static void CheckGrows(Preallocation mode, long oldSize, long newSize, string name)
+    {
+        if (mode != Preallocation.Off && newSize < oldSize)
+        {
+            throw new BlockIOException(Errno.EINVAL, $"resize of '{name}': preallocation can only be used for growing");
         }
     }
 

@@ -16,6 +16,9 @@ public sealed class ReclaimEpoch
 
     private const int Stride = 16;
 
+    // Whoever waits for the next slot that becomes empty; null when nobody does.
+    private TaskCompletionSource? _emptied;
+
     /// <summary>The epoch to stamp on something that is unlinked now. Read it after unlinking.</summary>
     public long Current => Volatile.Read(ref _current);
 
@@ -56,9 +59,24 @@ public sealed class ReclaimEpoch
         return true;
     }
 
+    /// <summary>
+    /// Completes when everybody of one slot has left, after the call or while it ran. Ask <see cref="HasPassed"/> between this call and the wait: who left
+    /// before the call is not waited for.
+    /// </summary>
+    public Task NextEmptySlotAsync()
+    {
+        TaskCompletionSource mine = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        // The exchange is a full fence, as is the decrement in Exit: either they see this waiter, or the caller sees that they left.
+        return (Interlocked.CompareExchange(ref _emptied, mine, null) ?? mine).Task;
+    }
+
     internal void Exit(int slot)
     {
         long left = Interlocked.Decrement(ref _inside[slot * Stride]);
         Debug.Assert(left >= 0);
+        if (left == 0 && Volatile.Read(ref _emptied) is { } waiting && Interlocked.CompareExchange(ref _emptied, null, waiting) == waiting)
+        {
+            waiting.SetResult();
+        }
     }
 }

@@ -10,23 +10,30 @@ namespace BlockMount.Formats;
 /// <param name="FileOffset">Host offset of the first guest byte of the write.</param>
 /// <param name="Length">Guest bytes covered, contiguous in the host file: at least 1, at most what was asked for.</param>
 /// <param name="Allocation">Null for an in-place write.</param>
-public readonly record struct WritePlan(StorageFile File, long FileOffset, long Length, PendingAllocation? Allocation);
+public readonly record struct WritePlan(StorageFile File, long FileOffset, long Length, PendingAllocation? Allocation)
+{
+    /// <summary>
+    /// There is no plan yet: the only place for these bytes may still be written to by older requests. End the lease, await
+    /// <see cref="FormatDriver.OlderRequestsEndedAsync"/>, take a new lease and ask again.
+    /// </summary>
+    public bool MustWait => Length == 0;
+}
 
 /// <summary>
-/// New clusters that no table points to yet. While it is pending, other allocating writes, discards and zeroes of the
-/// same guest clusters wait. Owned by the node that prepared the write; not thread-safe.
+/// A host place that no table calls data yet: new clusters, or parts of clusters that the guest has already. While it is pending, other
+/// allocating writes, discards and zeroes of the same guest clusters wait. Owned by the node that prepared the write; not thread-safe.
 /// </summary>
 public abstract class PendingAllocation
 {
-    /// <summary>Guest offset of the first byte of the first new cluster.</summary>
+    /// <summary>Guest offset of the first byte of the new place; a multiple of the driver's unit of copy-on-write.</summary>
     public long GuestOffset { get; protected init; }
 
-    /// <summary>Bytes of all new clusters together. May reach past the end of the image; that part reads as zeros.</summary>
+    /// <summary>Bytes of the whole place, all of which must be written. May reach past the end of the image; that part reads as zeros.</summary>
     public long GuestLength { get; protected init; }
 
-    /// <summary>Host offset of the first new cluster; the clusters are contiguous in the host file.</summary>
+    /// <summary>Host offset of the first byte; the place is contiguous in the host file.</summary>
     public long FileOffset { get; protected init; }
 
-    /// <summary>The host clusters read as zeros already (fresh space past the old end of the file), so zero edges need no write.</summary>
+    /// <summary>The place reads as zeros already (fresh space past the old end of the file), so zero edges need no write.</summary>
     public bool ReadsAsZero { get; protected init; }
 }

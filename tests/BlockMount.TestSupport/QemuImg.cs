@@ -12,6 +12,9 @@ public static class QemuImg
     /// <param name="ExitCode">0 clean, 2 corrupt, 3 leaks only; anything else: could not check.</param>
     public sealed record Verdict(int ExitCode, long Corruptions, long Leaks, string Text)
     {
+        /// <summary>All numbers of the answer by their names; those that it leaves out are not here. Empty if it gave none.</summary>
+        public IReadOnlyDictionary<string, long> Numbers { get; init; } = new Dictionary<string, long>();
+
         /// <summary>No corruption; leaks are possible.</summary>
         public bool IsUsable => ExitCode is 0 or 3;
     }
@@ -43,7 +46,10 @@ public static class QemuImg
         }
 
         using JsonDocument json = JsonDocument.Parse(result.Output[start..]);
-        return new Verdict(result.ExitCode, Number(json, "corruptions"), Number(json, "leaks"), $"{result.Output}\n{result.Error}");
+        return new Verdict(result.ExitCode, Number(json, "corruptions"), Number(json, "leaks"), $"{result.Output}\n{result.Error}")
+        {
+            Numbers = json.RootElement.EnumerateObject().Where(field => field.Value.ValueKind == JsonValueKind.Number).ToDictionary(field => field.Name, field => field.Value.GetInt64()),
+        };
     }
 
     /// <summary>Writes an image's bytes into a host file, for the tools to look at.</summary>
@@ -61,6 +67,14 @@ public static class QemuImg
     public static async Task<byte[]> ReadGuestAsync(string path, string scratchPath)
     {
         await RunAsync("convert", "-f", "qcow2", "-O", "raw", path, scratchPath);
+        return await File.ReadAllBytesAsync(scratchPath);
+    }
+
+    /// <summary>As <see cref="ReadGuestAsync"/>, of an internal snapshot if one is named; what cannot be read is zeros.</summary>
+    public static async Task<byte[]> SalvageGuestAsync(string path, string scratchPath, string? snapshot = null)
+    {
+        string[] which = snapshot is null ? [] : ["-l", $"snapshot.name={snapshot}"];
+        await RunAsync(["convert", "--salvage", "-f", "qcow2", .. which, "-O", "raw", path, scratchPath]);
         return await File.ReadAllBytesAsync(scratchPath);
     }
 

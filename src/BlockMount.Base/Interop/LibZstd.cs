@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 namespace BlockMount.Base.Interop;
 
 /// <summary>
-/// The decompressing half of libzstd (zstd.h, stable API since 1.4). The library is loaded at the first call, which throws
+/// libzstd (zstd.h, stable API since 1.4). The library is loaded at the first call, which throws
 /// <see cref="DllNotFoundException"/> where it is not installed.
 /// </summary>
 public static unsafe partial class LibZstd
@@ -31,6 +31,16 @@ public static unsafe partial class LibZstd
 
     [LibraryImport(Library)]
     internal static partial nuint ZSTD_decompressStream(nint context, ZstdBuffer* output, ZstdBuffer* input);
+
+    /// <summary>Returns 0 when memory is short.</summary>
+    [LibraryImport(Library)]
+    internal static partial nint ZSTD_createCCtx();
+
+    [LibraryImport(Library)]
+    internal static partial nuint ZSTD_freeCCtx(nint context);
+
+    [LibraryImport(Library)]
+    internal static partial nuint ZSTD_compress2(nint context, byte* target, nuint capacity, byte* source, nuint length);
 
     [LibraryImport(Library)]
     public static partial uint ZSTD_isError(nuint code);
@@ -88,6 +98,51 @@ public sealed unsafe class ZstdContext : SafeHandle
     protected override bool ReleaseHandle()
     {
         LibZstd.ZSTD_freeDCtx(handle);
+        return true;
+    }
+}
+
+/// <summary>A compression context with the library's default level. One thread at a time; freed on disposal or by the finalizer.</summary>
+public sealed unsafe class ZstdCompressionContext : SafeHandle
+{
+    private ZstdCompressionContext(nint context)
+        : base(invalidHandleValue: 0, ownsHandle: true)
+    {
+        SetHandle(context);
+    }
+
+    /// <inheritdoc/>
+    public override bool IsInvalid => handle == 0;
+
+    /// <summary>Makes a context.</summary>
+    /// <exception cref="BlockIOException">ENOMEM.</exception>
+    /// <exception cref="DllNotFoundException">The library is not installed.</exception>
+    public static ZstdCompressionContext Create()
+    {
+        nint context = LibZstd.ZSTD_createCCtx();
+        return context != 0 ? new ZstdCompressionContext(context) : throw new BlockIOException(Errno.ENOMEM, "making a zstd compression context");
+    }
+
+    /// <summary>Compresses <paramref name="source"/> (not empty) into one frame.</summary>
+    /// <returns>Bytes of the frame; 0 if it does not fit into <paramref name="target"/>.</returns>
+    public int Compress(ReadOnlySpan<byte> source, Span<byte> target)
+    {
+        nuint result;
+        fixed (byte* input = source)
+        fixed (byte* output = target)
+        {
+            result = LibZstd.ZSTD_compress2(handle, output, (nuint)target.Length, input, (nuint)source.Length);
+        }
+
+        GC.KeepAlive(this);
+        // The one error that is left: too little room, or memory is short. Either way the cluster is stored as it is.
+        return LibZstd.ZSTD_isError(result) == 0 ? (int)result : 0;
+    }
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle()
+    {
+        LibZstd.ZSTD_freeCCtx(handle);
         return true;
     }
 }

@@ -119,6 +119,36 @@ public sealed class BlockDevice : IAsyncDisposable
         }
     }
 
+    /// <summary>Writes whole clusters compressed; see <see cref="Node.WriteCompressedAsync"/>. Counts as a write.</summary>
+    public async ValueTask WriteCompressedAsync(long offset, ReadOnlyMemory<byte> buffer)
+    {
+        if (!_gate.TryEnter())
+        {
+            await _gate.EnterAsync();
+        }
+
+        try
+        {
+            CheckWritable("compressed write");
+            CheckRange(offset, buffer.Length, Errno.ENOSPC, "compressed write");
+            if (!buffer.IsEmpty)
+            {
+                await _root.WriteCompressedAsync(offset, buffer);
+            }
+
+            Statistics.Writes.Succeeded(buffer.Length);
+        }
+        catch
+        {
+            Statistics.Writes.Failed();
+            throw;
+        }
+        finally
+        {
+            _gate.Exit();
+        }
+    }
+
     /// <summary>Makes the range read as zeros. <see cref="ZeroFlags.MayUnmap"/> counts only when discards are enabled.</summary>
     public async ValueTask ZeroAsync(long offset, long length, ZeroFlags flags, bool fua = false)
     {
@@ -229,7 +259,7 @@ public sealed class BlockDevice : IAsyncDisposable
     }
 
     /// <summary>Changes the size in bytes: waits until no request is in flight, holds new ones back meanwhile.</summary>
-    public async ValueTask ResizeAsync(long size)
+    public async ValueTask ResizeAsync(long size, Preallocation preallocation = Preallocation.Off)
     {
         CheckWritable("resize");
         using (AsyncMutex.Releaser held = await _exclusive.LockAsync())
@@ -237,7 +267,7 @@ public sealed class BlockDevice : IAsyncDisposable
             await _gate.CloseAsync();
             try
             {
-                await _root.ResizeAsync(size);
+                await _root.ResizeAsync(size, preallocation);
             }
             finally
             {

@@ -1,3 +1,7 @@
+using BlockMount.Formats;
+using BlockMount.Formats.Qcow2;
+using BlockMount.Storage;
+
 namespace BlockMount.Block.Graph;
 
 /// <summary>How a chain is opened. Immutable.</summary>
@@ -43,6 +47,12 @@ public sealed record ChainOpenOptions
     /// The internal snapshot of the active layer to show, by id or else by name; null shows its active state. Needs <see cref="ReadOnly"/>.
     /// </summary>
     public string? Snapshot { get; init; }
+
+    /// <summary>Repairs an active layer that is marked dirty before it is written to; null refuses it. See <see cref="Qcow2OpenOptions.RepairDirty"/>.</summary>
+    public Func<StorageFile, ValueTask>? RepairDirty { get; init; }
+
+    /// <summary>Told once for each image of the chain that is found damaged while it is in use. Any thread; must not throw or wait.</summary>
+    public Action<CorruptionReport>? OnCorruption { get; init; }
 
     /// <summary>Name of the active layer's node; the backing nodes append "-1", "-2", ...</summary>
     public string NodeName { get; init; } = "node0";

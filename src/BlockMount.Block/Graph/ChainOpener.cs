@@ -34,20 +34,20 @@ public sealed class ChainOpener
         await using BackingChain chain = new(_files, _policy, options);
         await chain.OpenTopAsync(path);
         // Before anything else is opened: an active layer that cannot be used is the error to tell.
-        CheckFeatures(chain.Links[0], options.ReadOnly);
+        CheckFeatures(chain.Links[0], options.ReadOnly, repairsDirty: options.RepairDirty is not null);
         while (await chain.OpenNextAsync())
         {
-            CheckFeatures(chain.Links[^1], readOnly: true);
+            CheckFeatures(chain.Links[^1], readOnly: true, repairsDirty: false);
         }
 
         return await MakeNodesAsync(chain, options);
     }
 
-    private static void CheckFeatures(ChainLink link, bool readOnly)
+    private static void CheckFeatures(ChainLink link, bool readOnly, bool repairsDirty)
     {
         if (link.Header is { } header)
         {
-            FeaturePolicy.CheckOpen(header, readOnly, link.Path);
+            FeaturePolicy.CheckOpen(header, readOnly, link.Path, repairsDirty);
         }
     }
 
@@ -102,6 +102,8 @@ public sealed class ChainOpener
                 CacheBytes = cacheBytes,
                 DiscardToHost = options.DiscardToHost,
                 Snapshot = index == 0 ? options.Snapshot : null,
+                RepairDirty = options.RepairDirty,
+                OnCorruption = options.OnCorruption,
             });
         }
 

@@ -7,15 +7,13 @@ namespace BlockMount.Block.Nodes;
 
 /// <summary>
 /// An image: asks its driver where guest bytes live and moves them between the host file and the caller. Copy-on-write
-/// happens here. Owns its driver and its backing node.
+/// is done by <see cref="CopyOnWrite"/>. Owns its driver and its backing node.
 /// </summary>
 public sealed class FormatNode : Node
 {
-    // Head and tail of an allocation are assembled with the data into one write when all of it fits in here.
-    private const int AssembleBytesMax = 256 << 10;
-
     private readonly FormatDriver _driver;
     private readonly Node? _backing;
+    private readonly CopyOnWrite _copyOnWrite;
     private readonly AlignedBufferPool _buffers = AlignedBufferPool.Shared;
 
     /// <summary>Takes over <paramref name="driver"/> and <paramref name="backing"/>.</summary>
@@ -25,6 +23,7 @@ public sealed class FormatNode : Node
         FileName = fileName;
         _driver = driver;
         _backing = backing;
+        _copyOnWrite = new CopyOnWrite(this, driver);
     }
 
     /// <inheritdoc/>
@@ -88,45 +87,85 @@ public sealed class FormatNode : Node
     /// <inheritdoc/>
     public override async ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> buffer)
     {
-        using MapLease lease = _driver.EnterLease();
+        MapLease lease = _driver.EnterLease();
+        try
+        {
+            while (!buffer.IsEmpty)
+            {
+                WritePlan plan = await _driver.PrepareWriteAsync(offset, buffer.Length);
+                if (plan.MustWait)
+                {
+                    // Without a lease of our own: it would be one of those that are waited for.
+                    lease.Dispose();
+                    lease = default;
+                    await _driver.OlderRequestsEndedAsync();
+                    lease = _driver.EnterLease();
+                    continue;
+                }
+
+                ReadOnlyMemory<byte> part = buffer[..(int)plan.Length];
+                if (plan.Allocation is null)
+                {
+                    await plan.File.WriteAsync(plan.FileOffset, part);
+                }
+                else
+                {
+                    await _copyOnWrite.WriteAsync(plan, plan.Allocation, offset, part);
+                }
+
+                offset += plan.Length;
+                buffer = buffer[(int)plan.Length..];
+            }
+        }
+        finally
+        {
+            lease.Dispose();
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask WriteCompressedAsync(long offset, ReadOnlyMemory<byte> buffer)
+    {
+        long end = offset + buffer.Length;
+        if (!Alignment.IsAligned(offset, ClusterSize) || (end != Size && !Alignment.IsAligned(end, ClusterSize)))
+        {
+            throw new BlockIOException(
+                Errno.EINVAL, $"compressed write of {buffer.Length} bytes at {offset} to '{FileName}', which are not whole clusters of {ClusterSize} bytes");
+        }
+
         while (!buffer.IsEmpty)
         {
-            WritePlan plan = await _driver.PrepareWriteAsync(offset, buffer.Length);
-            ReadOnlyMemory<byte> part = buffer[..(int)plan.Length];
-            if (plan.Allocation is null)
+            ReadOnlyMemory<byte> cluster = buffer[..Math.Min(ClusterSize, buffer.Length)];
+            bool stored;
+            using (MapLease lease = _driver.EnterLease())
             {
-                await plan.File.WriteAsync(plan.FileOffset, part);
-            }
-            else
-            {
-                await WriteNewClustersAsync(plan, plan.Allocation, offset, part);
+                stored = await _driver.WriteCompressedAsync(offset, cluster);
             }
 
-            offset += plan.Length;
-            buffer = buffer[(int)plan.Length..];
+            if (!stored)
+            {
+                await WriteAsync(offset, cluster);
+            }
+
+            offset += cluster.Length;
+            buffer = buffer[cluster.Length..];
         }
     }
 
     /// <inheritdoc/>
     public override async ValueTask ZeroAsync(long offset, long length, ZeroFlags flags)
     {
-        WholeClusters range = WholeClusters.Of(offset, length, _driver.ClusterSize, Size);
-        await ZeroPartOfClusterAsync(offset, range.HeadLength);
-        if (range.Length > 0)
+        WholeClusters units = WholeClusters.Of(offset, length, _driver.ZeroUnit, Size);
+        await ZeroPartOfUnitAsync(offset, units.HeadLength);
+        long end = units.Offset + units.Length;
+        for (long start = units.Offset; start < end;)
         {
-            bool done;
-            using (MapLease lease = _driver.EnterLease())
-            {
-                done = await _driver.ZeroAsync(range.Offset, range.Length, flags);
-            }
-
-            if (!done)
-            {
-                await WriteZeroBytesAsync(range.Offset, range.Length);
-            }
+            long step = ZeroStep(start, end);
+            await ZeroUnitsAsync(start, step, flags);
+            start += step;
         }
 
-        await ZeroPartOfClusterAsync(range.Offset + range.Length, range.TailLength);
+        await ZeroPartOfUnitAsync(end, units.TailLength);
     }
 
     /// <inheritdoc/>
@@ -163,14 +202,15 @@ public sealed class FormatNode : Node
     }
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long size)
+    public override async ValueTask ResizeAsync(long size, Preallocation preallocation = Preallocation.Off)
     {
         long oldSize = Size;
         // A backing file longer than the old disk must not show through in the new space, not even after a crash. The rest of the old last
         // cluster may hold what an earlier shrink cut off: where it is shared with a snapshot or compressed, this copies it.
         long clusterEnd = Math.Min(size, Alignment.Up(oldSize, _driver.ClusterSize));
         long hiddenEnd = Math.Max(clusterEnd, Math.Min(size, _backing?.Size ?? 0));
-        await _driver.ResizeAsync(size, hiddenEnd > oldSize ? () => ZeroAsync(oldSize, hiddenEnd - oldSize, ZeroFlags.MayUnmap) : null);
+        await _driver.ResizeAsync(
+            size, hiddenEnd > oldSize ? () => ZeroAsync(oldSize, hiddenEnd - oldSize, ZeroFlags.MayUnmap) : null, preallocation);
     }
 
     /// <inheritdoc/>
@@ -211,115 +251,30 @@ public sealed class FormatNode : Node
         return below with { Depth = below.Depth == 0 ? 0 : below.Depth + 1 };
     }
 
-    // Edges and data first, the L2 entry last (I1): a crash before the commit leaks clusters and never shows stale data.
-    private async ValueTask WriteNewClustersAsync(WritePlan plan, PendingAllocation allocation, long offset, ReadOnlyMemory<byte> part)
+    // Whole clusters at once, parts of clusters one by one: what a driver zeroes in one call.
+    private long ZeroStep(long start, long end)
     {
-        try
-        {
-            int headLength = (int)(offset - allocation.GuestOffset);
-            int tailLength = (int)(allocation.GuestOffset + allocation.GuestLength - offset - part.Length);
-            bool writeHead = headLength > 0 && !await EdgeIsZeroAsync(allocation, allocation.GuestOffset, headLength);
-            bool writeTail = tailLength > 0 && !await EdgeIsZeroAsync(allocation, offset + part.Length, tailLength);
-            int first = writeHead ? headLength : 0;
-            int last = writeTail ? tailLength : 0;
-            if (first + last == 0)
-            {
-                await plan.File.WriteAsync(plan.FileOffset, part);
-            }
-            else if (first + part.Length + last <= AssembleBytesMax)
-            {
-                await WriteAssembledAsync(plan, offset, part, first, last);
-            }
-            else
-            {
-                await CopyEdgeAsync(plan, offset - first, first, plan.FileOffset - first);
-                await plan.File.WriteAsync(plan.FileOffset, part);
-                await CopyEdgeAsync(plan, offset + part.Length, last, plan.FileOffset + part.Length);
-            }
+        long wholeEnd = end == Size ? end : Alignment.Down(end, _driver.ClusterSize);
+        return Alignment.IsAligned(start, _driver.ClusterSize) && start < wholeEnd
+            ? wholeEnd - start
+            : Math.Min(end, Alignment.Up(start + 1, _driver.ClusterSize)) - start;
+    }
 
-            await _driver.CommitWriteAsync(allocation);
-        }
-        catch
+    private async ValueTask ZeroUnitsAsync(long offset, long length, ZeroFlags flags)
+    {
+        bool done;
+        using (MapLease lease = _driver.EnterLease())
         {
-            await _driver.AbandonWriteAsync(allocation);
-            throw;
+            done = await _driver.ZeroAsync(offset, length, flags);
+        }
+
+        if (!done)
+        {
+            await WriteZeroBytesAsync(offset, length);
         }
     }
 
-    // True when the new clusters read as zeros already and so does what the guest sees at the edge now.
-    private async ValueTask<bool> EdgeIsZeroAsync(PendingAllocation allocation, long offset, long length)
-    {
-        if (!allocation.ReadsAsZero)
-        {
-            return false;
-        }
-
-        long end = Math.Min(offset + length, Size);
-        while (offset < end)
-        {
-            // What only the host's file system could tell is not asked: that would cost each small write several system calls.
-            BlockStatus status = await StatusAsync(offset, end - offset, MapPurpose.Transfer);
-            if (!status.IsZero)
-            {
-                return false;
-            }
-
-            offset += status.Length;
-        }
-
-        return true;
-    }
-
-    private async ValueTask WriteAssembledAsync(WritePlan plan, long offset, ReadOnlyMemory<byte> part, int first, int last)
-    {
-        int total = first + part.Length + last;
-        AlignedBuffer buffer = _buffers.Rent(total);
-        try
-        {
-            Memory<byte> all = buffer.Memory[..total];
-            await ReadOldAsync(offset - first, all[..first]);
-            part.CopyTo(all[first..]);
-            await ReadOldAsync(offset + part.Length, all[(first + part.Length)..]);
-            await plan.File.WriteAsync(plan.FileOffset - first, all);
-        }
-        finally
-        {
-            _buffers.Return(buffer);
-        }
-    }
-
-    private async ValueTask CopyEdgeAsync(WritePlan plan, long offset, int length, long fileOffset)
-    {
-        if (length == 0)
-        {
-            return;
-        }
-
-        AlignedBuffer buffer = _buffers.Rent(length);
-        try
-        {
-            Memory<byte> edge = buffer.Memory[..length];
-            await ReadOldAsync(offset, edge);
-            await plan.File.WriteAsync(fileOffset, edge);
-        }
-        finally
-        {
-            _buffers.Return(buffer);
-        }
-    }
-
-    // What the guest sees now; past the end of the disk zeros. The tables do not point to the new clusters yet.
-    private async ValueTask ReadOldAsync(long offset, Memory<byte> buffer)
-    {
-        int inside = (int)Math.Clamp(Size - offset, 0, buffer.Length);
-        buffer.Span[inside..].Clear();
-        if (inside > 0)
-        {
-            await ReadAsync(offset, buffer[..inside]);
-        }
-    }
-
-    private async ValueTask ZeroPartOfClusterAsync(long offset, long length)
+    private async ValueTask ZeroPartOfUnitAsync(long offset, long length)
     {
         while (length > 0)
         {

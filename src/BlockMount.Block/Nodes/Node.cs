@@ -1,3 +1,4 @@
+using BlockMount.Base;
 using BlockMount.Formats;
 
 namespace BlockMount.Block.Nodes;
@@ -41,6 +42,14 @@ public abstract class Node : IAsyncDisposable
     /// <summary>Writes the buffer (not empty). On failure any part of it may have been written.</summary>
     public abstract ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> buffer);
 
+    /// <summary>
+    /// Writes whole clusters (of <see cref="ClusterSize"/>; the last one of the disk may be short) compressed, or as they are where compression
+    /// saves nothing. On failure any part may have been written.
+    /// </summary>
+    /// <exception cref="BlockIOException">EOPNOTSUPP: this node cannot. EINVAL: not whole clusters.</exception>
+    public virtual ValueTask WriteCompressedAsync(long offset, ReadOnlyMemory<byte> buffer) =>
+        throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to '{Name}'");
+
     /// <summary>Makes the range read as zeros, byte-exact, by metadata where possible.</summary>
     public abstract ValueTask ZeroAsync(long offset, long length, ZeroFlags flags);
 
@@ -57,7 +66,8 @@ public abstract class Node : IAsyncDisposable
     public abstract ValueTask<BlockStatus> StatusAsync(long offset, long length, MapPurpose purpose);
 
     /// <summary>Changes the size (bytes). Needs a drained device. New space reads as zeros.</summary>
-    public abstract ValueTask ResizeAsync(long size);
+    /// <param name="preallocation">How much of the new space gets its place at once; only for growing.</param>
+    public abstract ValueTask ResizeAsync(long size, Preallocation preallocation = Preallocation.Off);
 
     /// <summary>Closes this node, then its backing nodes.</summary>
     public abstract ValueTask DisposeAsync();

@@ -12,7 +12,7 @@ internal static class CommandLine
 {
     private const int WidthMax = 79;
 
-    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "info", "snapshot", "help"];
+    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "resize", "amend", "bitmap", "info", "check", "snapshot", "help"];
 
     /// <summary>True if <paramref name="word"/> begins the second grammar.</summary>
     public static bool IsVerb(string word) => s_verbs.Contains(word);
@@ -77,7 +77,7 @@ internal static class CommandLine
             }
         }
 
-        ParseResult parsed = Parsing.Parse(root, arguments);
+        ParseResult parsed = Parsing.Parse(root, ResizeCommand.WithSizeAsArgument(arguments));
         return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
     }
 }

@@ -59,7 +59,9 @@ public static class CreateCommand
             output.WriteLine(request.EchoLine());
         }
 
-        await CreateTarget.WriteAsync(files, arguments.FileName, request.WriteAsync);
+        await CreateTarget.WriteAsync(files, arguments.FileName, request.Hints, image => request.DataPath is null
+            ? request.WriteAsync(image, dataFile: null)
+            : CreateTarget.WriteAsync(files, request.DataPath, request.Hints, data => request.WriteAsync(image, data)));
         return 0;
     }
 }

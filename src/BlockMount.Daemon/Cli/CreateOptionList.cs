@@ -14,6 +14,9 @@ internal sealed record CreateOptionList
 
     private static readonly string[] s_rawNames = ["size", "preallocation", "nocow", "extent_size_hint"];
 
+    // QEMU's file driver keeps the hint in 32 bits.
+    private const long ExtentSizeHintMax = uint.MaxValue;
+
     private static readonly string[] s_qcow2Names =
     [
         "size", "compat", "backing_file", "backing_fmt", "cluster_size", "preallocation", "lazy_refcounts", "refcount_bits",
@@ -39,6 +42,22 @@ internal sealed record CreateOptionList
     public Preallocation? Preallocation { get; init; }
 
     public long RefcountBits { get; init; } = 16;
+
+    public bool ExtendedL2 { get; init; }
+
+    public string? DataFile { get; init; }
+
+    /// <summary>Null if not given.</summary>
+    public bool? DataFileRaw { get; init; }
+
+    /// <summary>"encryption=off" was said, which is what there is.</summary>
+    public bool EncryptionOff { get; init; }
+
+    /// <summary>Null if not given.</summary>
+    public bool? NoCow { get; init; }
+
+    /// <summary>Bytes; null if not given.</summary>
+    public long? ExtentSizeHint { get; init; }
 
     /// <summary>The names that -o takes for a format.</summary>
     public static IReadOnlyCollection<string> NamesFor(string format) => format == "raw" ? s_rawNames : s_qcow2Names;
@@ -66,7 +85,8 @@ internal sealed record CreateOptionList
         return options;
     }
 
-    private static IEnumerable<string> Split(string list) => list
+    /// <summary>Words of a list; a doubled comma stands for a comma.</summary>
+    internal static IEnumerable<string> Split(string list) => list
         .Replace(",,", "\0", StringComparison.Ordinal)
         .Split(',', StringSplitOptions.RemoveEmptyEntries)
         .Select(word => word.Replace('\0', ','));
@@ -86,9 +106,13 @@ internal sealed record CreateOptionList
         "lazy_refcounts" => this with { LazyRefcounts = Switch(name, value) },
         "preallocation" => this with { Preallocation = PreallocationOf(value) },
         "refcount_bits" => this with { RefcountBits = Number(name, value) },
-        // Advice to the file system, without an effect on the image.
-        "extent_size_hint" when Bytes(name, value) >= 0 => this,
-        "extended_l2" or "data_file_raw" or "encryption" or "nocow" when !Switch(name, value) => this,
+        "extended_l2" => this with { ExtendedL2 = Switch(name, value) },
+        "data_file" => this with { DataFile = value },
+        "data_file_raw" => this with { DataFileRaw = Switch(name, value) },
+        "nocow" => this with { NoCow = Switch(name, value) },
+        "extent_size_hint" when Bytes(name, value) is var hint and <= ExtentSizeHintMax => this with { ExtentSizeHint = hint },
+        "extent_size_hint" => throw new ImageFormatException($"Extent size hint {value} is too large", $"At most {ExtentSizeHintMax} bytes"),
+        "encryption" when !Switch(name, value) => this with { EncryptionOff = true },
         _ => throw new ImageFormatException($"Parameter '{name}={value}' is {NotYet}", "Make such an image with 'qemu-img create'"),
     };
 

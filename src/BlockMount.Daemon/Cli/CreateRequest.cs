@@ -30,12 +30,13 @@ internal sealed record CreateRequest
 {
     private readonly CreateOptionList _list;
 
-    private CreateRequest(string fileName, string format, CreateOptionList list, long size)
+    private CreateRequest(string fileName, string format, CreateOptionList list, long size, string? dataPath)
     {
         FileName = fileName;
         Format = format;
         _list = list;
         Size = size;
+        DataPath = dataPath;
     }
 
     public string FileName { get; }
@@ -44,6 +45,12 @@ internal sealed record CreateRequest
 
     /// <summary>Bytes as asked for, not rounded.</summary>
     public long Size { get; }
+
+    /// <summary>Where the external data file is made; null for none. A relative name counts from the directory of the image.</summary>
+    public string? DataPath { get; }
+
+    /// <summary>Advice for the file system about the new files.</summary>
+    public NewFileHints Hints => new(_list.NoCow ?? false, _list.ExtentSizeHint);
 
     /// <summary>Decides. Opens the backing file, if there is one, to look at its header.</summary>
     /// <exception cref="BlockMountException">The request cannot be met; says why.</exception>
@@ -74,15 +81,16 @@ internal sealed record CreateRequest
 
         long size = list.Size ?? throw new ImageFormatException(
             "Image creation needs a size parameter", $"As in: blockmount create -f {format} {arguments.FileName} 10G");
-        var request = new CreateRequest(arguments.FileName, format, list, size);
+        string? dataPath = list.DataFile is null ? null : DataFileTarget.PathFor(arguments.FileName, list.DataFile, list.BackingFile);
+        var request = new CreateRequest(arguments.FileName, format, list, size, dataPath);
         request.Validate();
         return request;
     }
 
-    /// <summary>Makes the image in <paramref name="file"/>, which is new and empty.</summary>
-    public ValueTask WriteAsync(StorageFile file) => Format == "raw"
+    /// <summary>Makes the image in <paramref name="file"/>, which is new and empty, and its data file if it has one.</summary>
+    public ValueTask WriteAsync(StorageFile file, StorageFile? dataFile) => Format == "raw"
         ? RawCreate.CreateAsync(file, Size, _list.Preallocation ?? Preallocation.Off)
-        : Qcow2Create.CreateAsync(file, Qcow2Options());
+        : Qcow2Create.CreateAsync(file, Qcow2Options(), dataFile);
 
     /// <summary>The line that qemu-img prints, with its words in its order.</summary>
     public string EchoLine()
@@ -90,17 +98,23 @@ internal sealed record CreateRequest
         var line = new StringBuilder($"Formatting '{FileName}', fmt={Format}");
         bool qcow2 = Format == "qcow2";
         string? preallocation = _list.Preallocation?.ToString().ToLowerInvariant();
+        Add(line, "encryption", _list.EncryptionOff ? "off" : null);
         Add(line, "cluster_size", qcow2 ? Text(_list.ClusterSize) : null);
-        Add(line, "extended_l2", qcow2 ? "off" : null);
+        Add(line, "extended_l2", qcow2 ? Switch(_list.ExtendedL2) : null);
         Add(line, "preallocation", qcow2 ? preallocation : null);
         Add(line, "compression_type", qcow2 ? _list.Compression.ToString().ToLowerInvariant() : null);
         Add(line, "size", Text(Size));
+        Add(line, "nocow", qcow2 ? null : Switch(_list.NoCow));
         Add(line, "preallocation", qcow2 ? null : preallocation);
         Add(line, "compat", _list.Compat);
         Add(line, "backing_file", _list.BackingFile);
         Add(line, "backing_fmt", _list.BackingFormat);
-        Add(line, "lazy_refcounts", qcow2 ? (_list.LazyRefcounts ? "on" : "off") : null);
+        Add(line, "data_file", _list.DataFile);
+        Add(line, "data_file_raw", Switch(_list.DataFileRaw));
+        Add(line, "lazy_refcounts", qcow2 ? Switch(_list.LazyRefcounts) : null);
         Add(line, "refcount_bits", qcow2 ? Text(_list.RefcountBits) : null);
+        Add(line, "nocow", qcow2 ? Switch(_list.NoCow) : null);
+        Add(line, "extent_size_hint", _list.ExtentSizeHint is { } hint ? Text(hint) : null);
         return line.ToString();
     }
 
@@ -173,6 +187,9 @@ internal sealed record CreateRequest
         Backing = _list.BackingFile is null ? null : new BackingReference(_list.BackingFile, _list.BackingFormat),
         Compression = _list.Compression,
         Preallocation = _list.Preallocation ?? Preallocation.Off,
+        ExtendedL2 = _list.ExtendedL2,
+        DataFile = _list.DataFile,
+        DataFileRaw = _list.DataFileRaw ?? false,
     };
 
     private static void Add(StringBuilder line, string name, string? value)
@@ -182,6 +199,8 @@ internal sealed record CreateRequest
             line.Append(' ').Append(name).Append('=').Append(value.Replace(",", ",,", StringComparison.Ordinal));
         }
     }
+
+    private static string? Switch(bool? value) => value switch { true => "on", false => "off", null => null };
 
     private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
 }

@@ -17,9 +17,12 @@ internal static class CreateTarget
     private const UnixFileMode NewFileMode =
         UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
 
+    // QEMU's default.
+    private const uint ExtentSizeDefault = 1 << 20;
+
     /// <summary>Runs <paramref name="writeAsync"/> on a new file that then is called <paramref name="path"/>.</summary>
     /// <exception cref="BlockMountException">The file cannot be made, or an image of that name is in use.</exception>
-    public static async ValueTask WriteAsync(IStorageOpener files, string path, Func<StorageFile, ValueTask> writeAsync)
+    public static async ValueTask WriteAsync(IStorageOpener files, string path, NewFileHints hints, Func<StorageFile, ValueTask> writeAsync)
     {
         string target = TargetOf(path);
         bool exists = Syscall.stat(target, out Stat status) == 0;
@@ -30,7 +33,7 @@ internal static class CreateTarget
 
         if (!exists)
         {
-            await ReplaceAsync(files, path, target, null, writeAsync);
+            await ReplaceAsync(files, path, target, null, hints, writeAsync);
             return;
         }
 
@@ -38,7 +41,7 @@ internal static class CreateTarget
         await using StorageFile old = await files.OpenAsync(target, new StorageOpenOptions());
         if ((status.st_mode & FilePermissions.S_IFMT) == FilePermissions.S_IFREG)
         {
-            await ReplaceAsync(files, path, target, status, writeAsync);
+            await ReplaceAsync(files, path, target, status, hints, writeAsync);
         }
         else
         {
@@ -63,11 +66,11 @@ internal static class CreateTarget
     }
 
     private static async ValueTask ReplaceAsync(
-        IStorageOpener files, string path, string target, Stat? replaced, Func<StorageFile, ValueTask> writeAsync)
+        IStorageOpener files, string path, string target, Stat? replaced, NewFileHints hints, Func<StorageFile, ValueTask> writeAsync)
     {
         string directory = Path.GetDirectoryName(target) ?? "/";
         string temporary = Path.Combine(directory, $".{Path.GetFileName(target)}.{Environment.ProcessId}.new");
-        MakeFile(temporary, path);
+        MakeFile(temporary, path, hints);
         using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, _ => Remove(temporary));
         using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, _ => Remove(temporary));
         using PosixSignalRegistration hangup = PosixSignalRegistration.Create(PosixSignal.SIGHUP, _ => Remove(temporary));
@@ -99,7 +102,7 @@ internal static class CreateTarget
         SyncDirectory(directory);
     }
 
-    private static void MakeFile(string temporary, string path)
+    private static void MakeFile(string temporary, string path, NewFileHints hints)
     {
         try
         {
@@ -109,6 +112,7 @@ internal static class CreateTarget
                 Access = FileAccess.Write,
                 UnixCreateMode = NewFileMode,
             });
+            Advise((int)file.SafeFileHandle.DangerousGetHandle(), path, hints);
         }
         catch (DirectoryNotFoundException e)
         {
@@ -123,6 +127,22 @@ internal static class CreateTarget
         catch (IOException e)
         {
             throw new BlockMountException($"Could not create '{path}': {e.Message.TrimEnd('.')}", innerException: e);
+        }
+    }
+
+    // As QEMU: most file systems know neither, and only a hint that was asked for is worth a word.
+    private static void Advise(int fd, string path, NewFileHints hints)
+    {
+        if (hints.NoCow)
+        {
+            _ = FileHints.SetNoCow(fd);
+        }
+
+        uint extentSize = (uint)(hints.ExtentSize ?? ExtentSizeDefault);
+        Errno errno = extentSize == 0 ? Errno.None : FileHints.SetExtentSize(fd, extentSize);
+        if (errno != Errno.None && hints.ExtentSize is not null)
+        {
+            ErrorReport.Warn($"'{path}': the extent size hint could not be set: {ErrnoText.Describe(errno)}");
         }
     }
 
@@ -164,3 +184,8 @@ internal static class CreateTarget
         }
     }
 }
+
+/// <summary>Advice for the file system about a new file.</summary>
+/// <param name="NoCow">Overwrite in place where the file system would copy.</param>
+/// <param name="ExtentSize">Bytes, at most 2^32 - 1; 0 for no hint, null for the default.</param>
+internal readonly record struct NewFileHints(bool NoCow, long? ExtentSize);

@@ -9,8 +9,12 @@ internal static class HelpText
                blockmount umount MOUNTPOINT|ID
                blockmount ls [--json]
                blockmount create [-f FORMAT] [-b BACKING -F FORMAT] FILE [SIZE]
+               blockmount resize [-f FORMAT] [--shrink] FILE [+|-]SIZE
+               blockmount amend -o NAME=VALUE[,...] FILE
+               blockmount bitmap --add|--remove|--clear|--enable|--disable FILE BITMAP
                blockmount info [--backing-chain] [--output json] FILE
                blockmount snapshot [-l | -a NAME | -c NAME | -d NAME] IMAGE
+               blockmount check [-r leaks|all] [--output json] IMAGE
         """;
 
     public const string Full = """
@@ -50,7 +54,11 @@ internal static class HelpText
         Other commands ('blockmount COMMAND --help' tells more):
           umount                unmount; returns when all is flushed and unlocked
           ls                    running daemons
-          create, info          make and describe images, with qemu-img's options
+          create, resize, info  make, resize and describe images, with qemu-img's
+                                options
+          amend, bitmap         change an image's version, refcounts and other
+                                properties; change its persistent bitmaps
+          check                 check and repair images; a repair can be undone
           snapshot              internal snapshots, with qemu-img's options
 
         Examples:

@@ -50,6 +50,11 @@ public static class InfoCommand
         foreach (ChainLink link in chain.Links)
         {
             ImageInfo image = await ImageInfo.LoadAsync(link.File, link.Path, link.Format);
+            if (image.Bitmaps.Problem is { } problem)
+            {
+                ErrorReport.Warn($"the bitmaps of '{link.Path}' are lost: {problem}");
+            }
+
             images.Add(new InspectedImage(image, BackingPath(policy, image), files.Live.Contains(link.Path)));
         }
 

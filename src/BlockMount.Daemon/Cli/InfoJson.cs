@@ -2,6 +2,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.OnDisk;
 
 namespace BlockMount.Daemon.Cli;
@@ -41,7 +42,7 @@ internal static class InfoJson
             ClusterSize = header?.ClusterSize,
             Format = image.Format,
             ActualSize = image.ActualSize,
-            FormatSpecific = header is null ? null : new FormatSpecificJson { Type = "qcow2", Data = ToJson(header) },
+            FormatSpecific = header is null ? null : new FormatSpecificJson { Type = "qcow2", Data = ToJson(header, image.Bitmaps) },
             FullBackingFilename = inspected.BackingPath,
             BackingFilename = image.Backing?.FileName,
             DirtyFlag = header?.HasIncompatible(FeatureBits.Dirty) ?? false,
@@ -50,7 +51,7 @@ internal static class InfoJson
         };
     }
 
-    private static Qcow2InfoJson ToJson(Qcow2Header header)
+    private static Qcow2InfoJson ToJson(Qcow2Header header, BitmapDirectory bitmaps)
     {
         bool version3 = header.Version >= 3;
         bool dataFile = header.HasIncompatible(FeatureBits.ExternalDataFile);
@@ -59,6 +60,7 @@ internal static class InfoJson
             Compat = version3 ? "1.1" : "0.10",
             CompressionType = header.CompressionType == 0 ? "zlib" : "zstd",
             LazyRefcounts = version3 ? header.HasCompatible(FeatureBits.LazyRefcounts) : null,
+            Bitmaps = bitmaps.Bitmaps.Count == 0 ? null : [.. bitmaps.Bitmaps.Select(ToJson)],
             RefcountBits = 1 << header.RefcountOrder,
             Corrupt = version3 ? header.HasIncompatible(FeatureBits.Corrupt) : null,
             ExtendedL2 = version3 ? header.HasIncompatible(FeatureBits.ExtendedL2) : null,
@@ -67,6 +69,27 @@ internal static class InfoJson
                 : null,
             DataFileRaw = dataFile ? (header.AutoclearFeatures & FeatureBits.RawExternalData) != 0 : null,
         };
+    }
+
+    private static BitmapJson ToJson(StoredBitmap bitmap) => new()
+    {
+        Flags = [.. FlagNames(bitmap)],
+        Name = bitmap.Name,
+        Granularity = bitmap.Granularity,
+    };
+
+    /// <summary>The flags of a bitmap in the words of QEMU's schema. One that cannot be used for another reason is shown as in use.</summary>
+    internal static IEnumerable<string> FlagNames(StoredBitmap bitmap)
+    {
+        if (!bitmap.IsConsistent)
+        {
+            yield return "in-use";
+        }
+
+        if (bitmap.IsAuto)
+        {
+            yield return "auto";
+        }
     }
 
     private static SnapshotJson ToJson(SnapshotEntry snapshot) => new()
@@ -157,6 +180,19 @@ internal sealed record SnapshotJson
     public long VmStateSize { get; init; }
 }
 
+/// <summary>Qcow2BitmapInfo of the schema.</summary>
+internal sealed record BitmapJson
+{
+    [JsonPropertyName("flags")]
+    public required List<string> Flags { get; init; }
+
+    [JsonPropertyName("name")]
+    public required string Name { get; init; }
+
+    [JsonPropertyName("granularity")]
+    public long Granularity { get; init; }
+}
+
 /// <summary>ImageInfoSpecific of the schema.</summary>
 internal sealed record FormatSpecificJson
 {
@@ -178,6 +214,9 @@ internal sealed record Qcow2InfoJson
 
     [JsonPropertyName("lazy-refcounts")]
     public bool? LazyRefcounts { get; init; }
+
+    [JsonPropertyName("bitmaps")]
+    public List<BitmapJson>? Bitmaps { get; init; }
 
     [JsonPropertyName("refcount-bits")]
     public int RefcountBits { get; init; }

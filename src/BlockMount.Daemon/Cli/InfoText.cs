@@ -1,6 +1,7 @@
 using System.Text;
 using BlockMount.Base;
 using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.OnDisk;
 
 namespace BlockMount.Daemon.Cli;
@@ -27,7 +28,7 @@ internal static class InfoText
                 Line(text, line);
             }
 
-            DescribeFeatures(text, header);
+            DescribeFeatures(text, header, image.Bitmaps);
         }
 
         if (inspected.IsLive)
@@ -67,7 +68,7 @@ internal static class InfoText
         }
     }
 
-    private static void DescribeFeatures(StringBuilder text, Qcow2Header header)
+    private static void DescribeFeatures(StringBuilder text, Qcow2Header header, BitmapDirectory bitmaps)
     {
         Line(text, "Format specific information:");
         Line(text, $"    compat: {(header.Version == 2 ? "0.10" : "1.1")}");
@@ -77,6 +78,7 @@ internal static class InfoText
             Line(text, $"    lazy refcounts: {Word(header.HasCompatible(FeatureBits.LazyRefcounts))}");
         }
 
+        DescribeBitmaps(text, bitmaps.Bitmaps);
         Line(text, $"    refcount bits: {1 << header.RefcountOrder}");
         if (header.HasIncompatible(FeatureBits.ExternalDataFile)
             && header.FindExtension(HeaderExtensionType.DataFileName) is { } dataFile)
@@ -88,6 +90,28 @@ internal static class InfoText
         {
             Line(text, $"    corrupt: {Word(header.HasIncompatible(FeatureBits.Corrupt))}");
             Line(text, $"    extended l2: {Word(header.HasIncompatible(FeatureBits.ExtendedL2))}");
+        }
+    }
+
+    private static void DescribeBitmaps(StringBuilder text, IReadOnlyList<StoredBitmap> bitmaps)
+    {
+        if (bitmaps.Count > 0)
+        {
+            Line(text, "    bitmaps:");
+        }
+
+        for (int i = 0; i < bitmaps.Count; i++)
+        {
+            Line(text, $"        [{i}]:");
+            Line(text, "            flags:");
+            int number = 0;
+            foreach (string flag in InfoJson.FlagNames(bitmaps[i]))
+            {
+                Line(text, $"                [{number++}]: {flag}");
+            }
+
+            Line(text, $"            name: {bitmaps[i].Name}");
+            Line(text, $"            granularity: {bitmaps[i].Granularity}");
         }
     }
 

@@ -113,7 +113,7 @@ public static class SnapshotCommand
             default:
                 // As qemu-img: by name only.
                 IReadOnlyList<SnapshotEntry> snapshots = await device.ListSnapshotsAsync();
-                int index = SnapshotList.IndexOfName(snapshots, name);
+                int index = SnapshotNames.IndexOfName(snapshots, name);
                 await device.DeleteSnapshotAsync(index >= 0 ? snapshots[index].Id : throw new BlockMountException(
                     "snapshot not found", "'-l' lists the names; '-d' does not take ids"));
                 break;

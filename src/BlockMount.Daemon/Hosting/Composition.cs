@@ -20,10 +20,19 @@ internal static class Composition
 {
     /// <summary>Verbs about images, made by their own files.</summary>
     public static IEnumerable<Command> ImageCommands() =>
-        [CreateCommand.Build(PosixStorage.Instance), InfoCommand.Build(PosixStorage.Instance), SnapshotCommand.Build(PosixStorage.Instance)];
+        [
+            CreateCommand.Build(PosixStorage.Instance),
+            ResizeCommand.Build(PosixStorage.Instance),
+            AmendCommand.Build(PosixStorage.Instance),
+            BitmapCommand.Build(PosixStorage.Instance),
+            InfoCommand.Build(PosixStorage.Instance),
+            CheckCommand.Build(PosixStorage.Instance),
+            SnapshotCommand.Build(PosixStorage.Instance),
+        ];
 
     /// <summary>Opens the image and everything it stands on; the caller owns the node.</summary>
-    public static ValueTask<Node> OpenChainAsync(MountRequest request)
+    /// <param name="onCorruption">Told when an image is found damaged while it is in use.</param>
+    public static ValueTask<Node> OpenChainAsync(MountRequest request, Action<CorruptionReport> onCorruption)
     {
         MountOptions options = request.Options;
         return new ChainOpener(PosixStorage.Instance, new OpenPolicy()).OpenAsync(request.Image, new ChainOpenOptions
@@ -36,6 +45,7 @@ internal static class Composition
             ShareWrite = options.ShareWrite,
             DiscardToHost = options.Discard,
             Snapshot = options.Snapshot,
+            OnCorruption = onCorruption,
         });
     }
 

@@ -7,6 +7,7 @@ using BlockMount.Daemon.Registry;
 using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
 using BlockMount.Exports.Nbd;
+using BlockMount.Formats;
 using Microsoft.Extensions.Logging;
 
 namespace BlockMount.Daemon.Hosting;
@@ -86,7 +87,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         }
 
         string image = HostPath.Canonical(_request.Image);
-        Node root = await Composition.OpenChainAsync(_request);
+        Node root = await Composition.OpenChainAsync(_request, LogCorruption);
         bool writable = !_request.Options.ReadOnly && !root.ReadOnly;
         _device = new BlockDevice(DaemonRegistry.IdFor(image), root, !writable) { DiscardEnabled = _request.Options.Discard };
         if (_request.Nbd is not null)
@@ -241,6 +242,11 @@ internal sealed partial class DaemonHost : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Information, Message = "ending: {Reason}")]
     private partial void LogEnding(string reason);
+
+    private void LogCorruption(CorruptionReport report) => LogCorruption(report.Message, report.Hint);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Damage}. {Hint}")]
+    private partial void LogCorruption(string damage, string hint);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "not closed cleanly: {Failure}")]
     private partial void LogFailed(string failure);

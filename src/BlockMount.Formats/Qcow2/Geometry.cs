@@ -18,6 +18,10 @@ public sealed class Geometry
         ClusterBits = header.ClusterBits;
         RefcountOrder = header.RefcountOrder;
         SliceSize = Math.Min(ClusterSize, SliceBytesMax);
+        L2 = new L2Format(
+            header.Version, header.HasIncompatible(FeatureBits.ExtendedL2), header.HasIncompatible(FeatureBits.ExternalDataFile));
+        L2EntryBits = HasSubclusters ? 4 : 3;
+        SubclusterBits = HasSubclusters ? ClusterBits - 5 : ClusterBits;
     }
 
     /// <summary>2 or 3.</summary>
@@ -29,6 +33,27 @@ public sealed class Geometry
     /// <summary>log2 of a refcount's width in bits.</summary>
     public int RefcountOrder { get; }
 
+    /// <summary>How L2 entries are read.</summary>
+    public L2Format L2 { get; }
+
+    /// <summary>L2 entries have 128 bits: each cluster has 32 subclusters.</summary>
+    public bool HasSubclusters => L2.HasSubclusters;
+
+    /// <summary>Guest clusters live in another file, at their guest offset, and are not refcounted.</summary>
+    public bool HasDataFile => L2.HasDataFile;
+
+    /// <summary>log2 of the bytes of an L2 entry.</summary>
+    public int L2EntryBits { get; }
+
+    /// <summary>Bytes of an L2 entry: 8 or 16.</summary>
+    public int L2EntrySize => 1 << L2EntryBits;
+
+    /// <summary>log2 of the subcluster size.</summary>
+    public int SubclusterBits { get; }
+
+    /// <summary>Bytes of a subcluster, the unit of copy-on-write: a 32nd of a cluster, or the whole cluster where entries are standard ones.</summary>
+    public int SubclusterSize => 1 << SubclusterBits;
+
     /// <summary>Bytes in a cluster.</summary>
     public int ClusterSize => 1 << ClusterBits;
 
@@ -36,10 +61,10 @@ public sealed class Geometry
     public int SliceSize { get; }
 
     /// <summary>Entries of an L2 table, which fills one cluster.</summary>
-    public int L2Entries => ClusterSize / sizeof(ulong);
+    public int L2Entries => ClusterSize >> L2EntryBits;
 
     /// <summary>Entries of an L2 slice.</summary>
-    public int L2SliceEntries => SliceSize / sizeof(ulong);
+    public int L2SliceEntries => SliceSize >> L2EntryBits;
 
     /// <summary>Guest bytes that one L1 entry covers.</summary>
     public long L1EntryCoverage => (long)L2Entries << ClusterBits;
@@ -68,11 +93,21 @@ public sealed class Geometry
     /// <summary>The part of <paramref name="offset"/> inside its cluster.</summary>
     public int OffsetInCluster(long offset) => (int)(offset & (ClusterSize - 1));
 
+    /// <summary>Which subcluster of its cluster holds <paramref name="offset"/>.</summary>
+    public int SubclusterOf(long offset) => OffsetInCluster(offset) >> SubclusterBits;
+
     /// <summary>Clusters needed for <paramref name="bytes"/>.</summary>
     public long ClustersFor(long bytes) => (bytes + ClusterSize - 1) >> ClusterBits;
 
+    /// <summary>The clusters of the image file that a byte range (not empty) touches.</summary>
+    public HostRun HostClustersOf(long hostOffset, int length)
+    {
+        HostCluster first = HostClusterOf(hostOffset);
+        return new HostRun(first, HostClusterOf(hostOffset + length - 1) - first + 1);
+    }
+
     /// <summary>Index into the L1 table.</summary>
-    public long L1Index(GuestCluster cluster) => cluster.Index >> (ClusterBits - 3);
+    public long L1Index(GuestCluster cluster) => cluster.Index >> (ClusterBits - L2EntryBits);
 
     /// <summary>Index into the L2 table.</summary>
     public int L2Index(GuestCluster cluster) => (int)(cluster.Index & (L2Entries - 1));

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Text;
 using BlockMount.Base;
 using BlockMount.Base.Buffers;
 using BlockMount.Formats.Qcow2.OnDisk;
@@ -19,19 +20,24 @@ public static class Qcow2Create
     /// Writes an image into <paramref name="file"/>, which is new and empty, or a block device that is long enough. Flushes.
     /// Does not close the file.
     /// </summary>
+    /// <param name="dataFile">The external data file, new and empty, if the options name one; otherwise null. Flushed before the image.</param>
     /// <exception cref="ImageFormatException">The options are not possible together; nothing was written.</exception>
     /// <exception cref="BlockIOException">Writing failed: the file is not an image.</exception>
-    public static async ValueTask CreateAsync(StorageFile file, Qcow2CreateOptions options)
+    public static async ValueTask CreateAsync(StorageFile file, Qcow2CreateOptions options, StorageFile? dataFile = null)
     {
+        Debug.Assert(dataFile is null == options.DataFile is null);
         (Qcow2CreateLayout layout, byte[] header) = Plan(options);
+        if (dataFile is not null)
+        {
+            await FillDataFileAsync(dataFile, options);
+        }
+
         await MakeRoomAsync(file, options, layout);
         await WriteRefcountTableAsync(file, options, layout);
         await WriteRefcountBlocksAsync(file, options, layout);
         if (layout.L2Tables > 0)
         {
-            // Entries of L1 and L2 have the same form here: the offset of the n-th cluster of an area, with COPIED.
-            await WriteEntriesAsync(file, Offset(options, layout.L1Start), layout.L2Tables, i => Entry(options, layout.L2Start, i));
-            await WriteEntriesAsync(file, Offset(options, layout.L2Start), layout.DataClusters, i => Entry(options, layout.DataStart, i));
+            await WriteGuestTablesAsync(file, options, layout);
             await PreallocationFill.RunAsync(
                 file, options.Preallocation, Offset(options, layout.DataStart), Offset(options, layout.DataClusters));
         }
@@ -52,6 +58,48 @@ public static class Qcow2Create
         return (layout, Qcow2HeaderWriter.Write(HeaderFor(options, layout)));
     }
 
+    private static async ValueTask FillDataFileAsync(StorageFile dataFile, Qcow2CreateOptions options)
+    {
+        await dataFile.ResizeAsync(options.RoundedSize);
+        await PreallocationFill.RunAsync(dataFile, options.Preallocation, 0, options.RoundedSize);
+        await dataFile.FlushAsync();
+    }
+
+    // Entries of L1 and L2 have the same form here: the offset of the n-th cluster of an area, with COPIED. The second word of an extended
+    // entry is 0: space is there, and all subclusters are unallocated, so that a backing file shows through.
+    private static async ValueTask WriteGuestTablesAsync(StorageFile file, Qcow2CreateOptions options, Qcow2CreateLayout layout)
+    {
+        long dataStart = options.DataFile is null ? layout.DataStart : 0;
+        await WriteEntriesAsync(file, Offset(options, layout.L1Start), layout.L2Tables, i => Entry(options, layout.L2Start, i));
+        int words = 1 << (options.L2EntryBits - 3);
+        await WriteEntriesAsync(
+            file,
+            Offset(options, layout.L2Start),
+            layout.GuestClusters * words,
+            i => i % words == 0 ? Entry(options, dataStart, i / words) : 0);
+    }
+
+    private static ulong IncompatibleFeatures(Qcow2CreateOptions options) =>
+        (options.Compression == Qcow2Compression.Zlib ? 0 : FeatureBits.CompressionType)
+        | (options.ExtendedL2 ? FeatureBits.ExtendedL2 : 0)
+        | (options.DataFile is null ? 0 : FeatureBits.ExternalDataFile);
+
+    private static List<HeaderExtension> Extensions(Qcow2CreateOptions options)
+    {
+        List<HeaderExtension> extensions = [];
+        if (options.DataFile is { } name)
+        {
+            extensions.Add(new HeaderExtension(HeaderExtensionType.DataFileName, Encoding.UTF8.GetBytes(name)));
+        }
+
+        if (options.Version > 2)
+        {
+            extensions.Add(FeatureNameTable.Create());
+        }
+
+        return extensions;
+    }
+
     private static Qcow2Header HeaderFor(Qcow2CreateOptions options, Qcow2CreateLayout layout) => new()
     {
         Version = options.Version,
@@ -62,11 +110,12 @@ public static class Qcow2Create
         RefcountTableOffset = Offset(options, Qcow2CreateLayout.RefcountTableStart),
         RefcountTableClusters = (int)layout.RefcountTableClusters,
         RefcountOrder = options.RefcountOrder,
-        IncompatibleFeatures = options.Compression == Qcow2Compression.Zlib ? 0 : FeatureBits.CompressionType,
+        IncompatibleFeatures = IncompatibleFeatures(options),
         CompatibleFeatures = options.LazyRefcounts ? FeatureBits.LazyRefcounts : 0,
+        AutoclearFeatures = options.DataFileRaw ? FeatureBits.RawExternalData : 0,
         CompressionType = (byte)options.Compression,
         Backing = options.Backing,
-        Extensions = options.Version == 2 ? [] : [FeatureNameTable.Create()],
+        Extensions = Extensions(options),
     };
 
     // An empty file is grown and so reads as zeros; a block device holds something old where the tables go.

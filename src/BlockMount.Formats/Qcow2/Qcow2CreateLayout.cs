@@ -8,6 +8,7 @@ namespace BlockMount.Formats.Qcow2;
 /// | header | refcount table | refcount blocks | L1 table | L2 tables | data clusters |
 ///   0        1                                              (only with preallocation)
 /// </code>
+/// With an external data file there are no data clusters: it has them, at their guest offsets.
 /// </summary>
 internal sealed record Qcow2CreateLayout
 {
@@ -16,6 +17,7 @@ internal sealed record Qcow2CreateLayout
     public required long L1Entries { get; init; }
     public required long L1Clusters { get; init; }
     public required long L2Tables { get; init; }
+    public required long GuestClusters { get; init; }
     public required long DataClusters { get; init; }
 
     public static long RefcountTableStart => 1;
@@ -32,16 +34,17 @@ internal sealed record Qcow2CreateLayout
         int clusterBits = options.ClusterBits;
         long guestClusters = DivideUp(options.RoundedSize, clusterBits);
         // At least one entry, so that a disk that starts empty has a table to grow from.
-        long l1Entries = Math.Max(DivideUp(guestClusters, clusterBits - 3), 1);
-        bool preallocated = options.Preallocation != Preallocation.Off;
+        int l2Bits = clusterBits - options.L2EntryBits;
+        long l1Entries = Math.Max(DivideUp(guestClusters, l2Bits), 1);
         var layout = new Qcow2CreateLayout
         {
             RefcountTableClusters = 1,
             RefcountBlocks = 1,
             L1Entries = l1Entries,
             L1Clusters = DivideUp(l1Entries, clusterBits - 3),
-            L2Tables = preallocated ? DivideUp(guestClusters, clusterBits - 3) : 0,
-            DataClusters = preallocated ? guestClusters : 0,
+            L2Tables = options.HasTables ? DivideUp(guestClusters, l2Bits) : 0,
+            GuestClusters = guestClusters,
+            DataClusters = options.HasTables && options.DataFile is null ? guestClusters : 0,
         };
         layout = WithRefcounts(layout, clusterBits, options.RefcountOrder);
         CheckLimits(layout, clusterBits);

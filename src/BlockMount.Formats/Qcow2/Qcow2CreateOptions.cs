@@ -39,8 +39,23 @@ public sealed record Qcow2CreateOptions
 
     public Preallocation Preallocation { get; init; }
 
+    /// <summary>L2 entries of 128 bits, with 32 subclusters each. Preallocated clusters then do not hide the backing file.</summary>
+    public bool ExtendedL2 { get; init; }
+
+    /// <summary>The external file for guest data, written as given; null keeps guest data in the image.</summary>
+    public string? DataFile { get; init; }
+
+    /// <summary>The data file alone is a valid raw image. All tables exist from the beginning, whatever <see cref="Preallocation"/> says.</summary>
+    public bool DataFileRaw { get; init; }
+
     /// <summary><see cref="Size"/> in whole sectors.</summary>
     public long RoundedSize => Alignment.Up(Size, SectorSize);
+
+    /// <summary>The new image has all its L2 tables.</summary>
+    internal bool HasTables => Preallocation != Preallocation.Off || DataFileRaw;
+
+    /// <summary>log2 of the size of an L2 entry in bytes.</summary>
+    internal int L2EntryBits => ExtendedL2 ? 4 : 3;
 
     internal int ClusterBits => BitOperations.TrailingZeroCount(ClusterSize);
 
@@ -61,10 +76,28 @@ public sealed record Qcow2CreateOptions
         Require(Version == 3 || !LazyRefcounts, "Lazy refcounts need compat=1.1");
         Require(Version == 3 || Compression == Qcow2Compression.Zlib, "Compression types other than zlib need compat=1.1");
         Require(
-            Backing is null || Preallocation == Preallocation.Off,
-            "A backing file and preallocation cannot be used together: preallocated clusters would hide the backing file");
+            Backing is null || Preallocation == Preallocation.Off || ExtendedL2,
+            "A backing file and preallocation cannot be used together unless extended_l2 is on: preallocated clusters would hide the backing file");
+        Require(Version == 3 || !ExtendedL2, "Extended L2 entries need compat=1.1");
+        Require(
+            !ExtendedL2 || ClusterBits >= Qcow2Limits.ExtendedL2ClusterBitsMin,
+            $"Extended L2 entries need clusters of at least {1 << Qcow2Limits.ExtendedL2ClusterBitsMin} bytes, not {ClusterSize}");
+        ValidateDataFile();
         ValidateSize();
         ValidateBacking();
+    }
+
+    private void ValidateDataFile()
+    {
+        Require(DataFile is not null || !DataFileRaw, "data_file_raw needs a data_file");
+        Require(Version == 3 || DataFile is null, "External data files need compat=1.1");
+        Require(Backing is null || !DataFileRaw, "A backing file and data_file_raw cannot be used together: the data file could not be read alone");
+        Require(DataFile is not "", "The data file name is empty");
+        Require(DataFile is null || !DataFile.Contains('\0', StringComparison.Ordinal), "The data file name contains a NUL character");
+        // There a guest cluster's host offset is its guest offset.
+        Require(
+            DataFile is null || Size <= Qcow2Limits.HostOffsetEnd,
+            $"The image size {Size} is too large for an external data file (at most {ByteSize.Format(Qcow2Limits.HostOffsetEnd)})");
     }
 
     private void ValidateSize()
@@ -72,7 +105,7 @@ public sealed record Qcow2CreateOptions
         Require(Size is >= 0 and <= long.MaxValue - SectorSize, $"Invalid image size {Size}: must be between 0 and {long.MaxValue - SectorSize} bytes");
         // One L1 entry covers an L2 table of clusters, and there are at most 32 MiB of them.
         long sizeMax = (long)Int128.Min(
-            (Int128)(Qcow2Limits.L1TableBytesMax / 8) * (ClusterSize / 8) * ClusterSize,
+            (Int128)(Qcow2Limits.L1TableBytesMax / 8) * (ClusterSize >> L2EntryBits) * ClusterSize,
             long.MaxValue - SectorSize);
         Require(
             Size <= sizeMax,

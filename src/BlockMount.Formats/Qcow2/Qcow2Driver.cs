@@ -1,6 +1,7 @@
 using BlockMount.Base;
 using BlockMount.Base.Async;
 using BlockMount.Formats.Qcow2.Allocation;
+using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.Compression;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
@@ -20,14 +21,16 @@ public sealed class Qcow2Driver : FormatDriver
     private readonly Qcow2OpenOptions _options;
     private readonly Geometry _geometry;
     private readonly CompressedClusters _compressed;
+    private readonly ImageHealth _health;
+    private readonly IncompatibleFeatures? _features;
 
-    // Replaced only by SwitchAsync, under exclusive use.
+    // Changed only under exclusive use, by ResizeAsync, SetBackingReferenceAsync and SwitchAsync.
+    private long _virtualSize;
     private Qcow2Header _header;
+
+    // Replaced only under exclusive use, by SwitchAsync.
     private MappingLookup _lookup;
     private WriteSide? _write;
-
-    // Changed only by ResizeAsync and SwitchAsync, under exclusive use.
-    private long _virtualSize;
 
     // Set under exclusive use when nobody knows which tables the header names: writing in place might change a snapshot.
     private BlockIOException? _switchFailure;
@@ -39,16 +42,20 @@ public sealed class Qcow2Driver : FormatDriver
         Geometry geometry,
         MappingLookup lookup,
         CompressedClusters compressed,
+        ImageHealth health,
+        IncompatibleFeatures? features,
         WriteSide? write)
     {
-        _file = file;
         _options = options;
+        _features = features;
+        _health = health;
+        _file = file;
         _header = header;
         _geometry = geometry;
         _lookup = lookup;
         _compressed = compressed;
         _write = write;
-        Snapshots = new Qcow2Snapshots(this, file, options.DiscardToHost);
+        Snapshots = new Qcow2Snapshots(this, file, discardFreed: options.DiscardToHost && options.PassDiscardSnapshot);
         // As QEMU: a size that is no multiple of a sector is rounded down.
         _virtualSize = Alignment.Down(header.Size, 512);
     }
@@ -66,6 +73,9 @@ public sealed class Qcow2Driver : FormatDriver
     public override int ClusterSize => _geometry.ClusterSize;
 
     /// <inheritdoc/>
+    public override int ZeroUnit => _geometry.SubclusterSize;
+
+    /// <inheritdoc/>
     public override long AllocatedBytes => _file.AllocatedBytes;
 
     /// <inheritdoc/>
@@ -74,33 +84,37 @@ public sealed class Qcow2Driver : FormatDriver
     /// <inheritdoc/>
     public override IInternalSnapshots Snapshots { get; }
 
-    /// <summary>The header as it was when the image was opened or its snapshots last changed.</summary>
+    /// <summary>The header as it was when the image was opened or its snapshots last changed, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
+
+    /// <summary>The persistent bitmaps of a writable image; null if the image is open read-only (see <see cref="LoadBitmapsAsync"/>).</summary>
+    public PersistentBitmapStore? Bitmaps => _write?.Bitmaps;
+
+    /// <summary>What was found damaged while the image was open; null as long as nothing was.</summary>
+    public CorruptionReport? Corruption => _health.First;
 
     /// <summary>
     /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
-    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits, because this program does not keep
-    /// what they stand for.
+    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits of what this program does not keep true, and
+    /// marks persistent bitmaps as in use.
     /// </summary>
     /// <exception cref="ImageFormatException">Not a usable image; see <see cref="FeaturePolicy"/>.</exception>
     /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
     public static async ValueTask<Qcow2Driver> OpenAsync(StorageFile file, Qcow2OpenOptions options)
     {
-        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
-        FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name);
+        Qcow2Header header = await LoadUsableHeaderAsync(file, options);
         Geometry geometry = new(header);
         if (options.Snapshot is not null)
         {
             header = await SnapshotAsDevice.SelectAsync(file, header, geometry, options);
         }
 
-        L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size, (int)geometry.L1EntriesFor(header.Size));
-        MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
-        GuestTables tables = new(file, geometry, l1, l2);
-        MappingLookup lookup = new(file, geometry, tables);
+        bool hasFeatureBits = !options.ReadOnly && header.Version >= 3;
+        IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
+        ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, options);
-        return new Qcow2Driver(file, options, header, geometry, lookup, compressed, write);
+        (MappingLookup lookup, WriteSide? write) = await OpenTablesAsync(file, header, geometry, compressed, health, features, options, bitmaps: null);
+        return new Qcow2Driver(file, options, header, geometry, lookup, compressed, health, features, write);
     }
 
     /// <inheritdoc/>
@@ -111,25 +125,60 @@ public sealed class Qcow2Driver : FormatDriver
         _compressed.ReadAsync(mapping, _geometry.OffsetInCluster(offset), buffer);
 
     /// <inheritdoc/>
+    public override ValueTask OlderRequestsEndedAsync() => Writable.Metadata.OlderRequestsEndedAsync();
+
+    /// <inheritdoc/>
     public override ValueTask CommitWriteAsync(PendingAllocation allocation) => Writable.Commit.CommitAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
-    public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Writable.Commit.AbandonAsync((Qcow2Allocation)allocation);
+    public override ValueTask AbandonWriteAsync(PendingAllocation allocation) =>
+        // Also of an image that was found damaged meanwhile: others may be waiting for the guest clusters.
+        _write!.Commit.AbandonAsync((Qcow2Allocation)allocation);
 
     /// <inheritdoc/>
-    public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags) =>
-        Writable.Drop.ZeroAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length), flags);
+    public override ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster)
+    {
+        if (_header.CryptMethod != 0 || _header.HasIncompatible(FeatureBits.ExternalDataFile))
+        {
+            string reason = _header.CryptMethod != 0 ? "is encrypted" : "has an external data file";
+            throw new BlockIOException(Errno.EOPNOTSUPP, $"compressed write to '{_file.Name}', which {reason}");
+        }
+
+        Writable.Bitmaps.GuestDataChanged();
+        return Writable.Compressed.WriteAsync(_geometry.GuestClusterOf(offset), cluster);
+    }
 
     /// <inheritdoc/>
-    public override ValueTask DiscardAsync(long offset, long length) =>
-        Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+    public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
+    {
+        Writable.Bitmaps.GuestDataChanged();
+        GuestCluster first = _geometry.GuestClusterOf(offset);
+        if (_geometry.OffsetInCluster(offset) == 0 && (_geometry.OffsetInCluster(length) == 0 || offset + length == _virtualSize))
+        {
+            return Writable.Drop.ZeroAsync(first, _geometry.ClustersFor(length), flags);
+        }
+
+        // A disk may end inside a cluster; what lies behind its end may become zeros too.
+        int end = offset + length == _virtualSize ? _geometry.L2.Subclusters : _geometry.SubclusterOf(offset + length - 1) + 1;
+        int start = _geometry.SubclusterOf(offset);
+        return Writable.Drop.ZeroPartAsync(first, L2Format.MaskOf(start, end - start), flags);
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask DiscardAsync(long offset, long length)
+    {
+        Writable.Bitmaps.GuestDataChanged();
+        return Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+    }
 
     /// <inheritdoc/>
     public override ValueTask FlushAsync() => _write is null ? ValueTask.CompletedTask : _write.Metadata.FlushAsync();
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null)
+    public override async ValueTask ResizeAsync(
+        long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off)
     {
+        PreallocationFill.CheckGrows(preallocation, _virtualSize, size, _file.Name);
         if (_header.Version < 3 && _header.SnapshotCount > 0)
         {
             throw new BlockIOException(
@@ -141,7 +190,7 @@ public sealed class Qcow2Driver : FormatDriver
         Writable.Resize.Check(size);
         if (size > _virtualSize)
         {
-            await GrowAsync(size, fillNewSpace);
+            await GrowAsync(size, fillNewSpace, preallocation);
         }
         else if (size < _virtualSize)
         {
@@ -150,7 +199,32 @@ public sealed class Qcow2Driver : FormatDriver
             _virtualSize = size;
             await Writable.Resize.FreeBeyondAsync(size);
         }
+
+        await Writable.Bitmaps.ResizeAsync(size);
     }
+
+    /// <inheritdoc/>
+    public override async ValueTask SetBackingReferenceAsync(BackingReference? backing)
+    {
+        if (backing is not null && (_header.AutoclearFeatures & FeatureBits.RawExternalData) != 0)
+        {
+            throw new ImageFormatException($"'{_file.Name}' has a raw external data file, which must stand for itself: it cannot have a backing file");
+        }
+
+        WriteSide write = Writable;
+        // What the guest sees without the old backing file is on disk before the reference goes.
+        await write.Metadata.FlushAsync();
+        using AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync();
+        await write.Metadata.RewriteHeaderAsync(header => header with { Backing = backing });
+        _header = _header with { Backing = backing };
+        write.Drop.HasBacking = backing is not null;
+    }
+
+    /// <summary>The persistent bitmaps as the file lists them, for an image that is open read-only.</summary>
+    public ValueTask<BitmapDirectory> LoadBitmapsAsync() => BitmapDirectory.LoadAsync(_file, _header);
+
+    /// <summary>Reads a bitmap that <see cref="LoadBitmapsAsync"/> returned.</summary>
+    public BitmapReader OpenBitmap(StoredBitmap bitmap) => new(_file, ClusterSize, bitmap);
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
@@ -160,10 +234,12 @@ public sealed class Qcow2Driver : FormatDriver
             if (_write is not null)
             {
                 await _write.Metadata.FlushForCloseAsync();
+                await _write.Bitmaps.CloseAsync();
             }
         }
         finally
         {
+            await _health.Recorded;
             await _file.DisposeAsync();
         }
     }
@@ -173,12 +249,16 @@ public sealed class Qcow2Driver : FormatDriver
         _lookup.TryMap(offset, length, out Mapping mapping) ? new ValueTask<Mapping>(mapping) : MapSlowAsync(offset, length);
 
     /// <inheritdoc/>
-    protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length) =>
-        _switchFailure is null && _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
+    protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length)
+    {
+        _health.ThrowIfCorrupt("write");
+        Writable.Bitmaps.GuestDataChanged();
+        return _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
             : Writable.Preparation.PrepareAsync(offset, length);
+    }
 
-    private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace)
+    private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace, Preallocation preallocation)
     {
         long oldSize = _virtualSize;
         await Writable.Resize.MakeRoomAsync(oldSize, size);
@@ -187,14 +267,23 @@ public sealed class Qcow2Driver : FormatDriver
             _virtualSize = size;
             if (fillNewSpace is not null)
             {
+                // The zeros of new space are no change of the guest's: no bitmap has bits for it yet.
+                bool changedBefore = Writable.Bitmaps.IsGuestDataChanged;
                 await fillNewSpace();
+                Writable.Bitmaps.IsGuestDataChanged = changedBefore;
             }
 
+            await PreallocatedGrowth.RunAsync(this, oldSize, size, preallocation);
             await Writable.Resize.WriteSizeAsync(size);
         }
         catch
         {
             _virtualSize = oldSize;
+            if (preallocation != Preallocation.Off)
+            {
+                await Writable.Resize.TryFreeBeyondAsync(oldSize);
+            }
+
             throw;
         }
     }
@@ -203,15 +292,14 @@ public sealed class Qcow2Driver : FormatDriver
     {
         get
         {
-            if (_write is null)
+            _health.ThrowIfCorrupt("change");
+            if (_switchFailure is not null)
             {
-                throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
+                throw new BlockIOException(
+                    _switchFailure.Errno, $"change of '{_file.Name}' after its header could not be changed", "Close the image and open it again", _switchFailure);
             }
 
-            return _switchFailure is null
-                ? _write
-                : throw new BlockIOException(
-                    _switchFailure.Errno, $"change of '{_file.Name}' after its header could not be changed", "Close the image and open it again", _switchFailure);
+            return _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
         }
     }
 
@@ -220,11 +308,30 @@ public sealed class Qcow2Driver : FormatDriver
     /// if the header could not be written, takes no more writes until it is opened again.
     /// </summary>
     /// <param name="plan">Writes the new tables, flushes them, and says what the header must name.</param>
-    internal async ValueTask SwitchAsync(Func<ShadowContext, ValueTask<HeaderSwitch>> plan)
+    /// <param name="changesGuestData">The disk may read differently afterwards.</param>
+    internal async ValueTask SwitchAsync(Func<ShadowContext, ValueTask<HeaderSwitch>> plan, bool changesGuestData)
     {
+        long oldSize = _virtualSize;
         WriteSide write = Writable;
         await write.Metadata.FlushForCloseAsync();
-        using AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync();
+        using (AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync())
+        {
+            await SwitchLockedAsync(write, plan);
+        }
+
+        if (changesGuestData)
+        {
+            Writable.Bitmaps.GuestDataChanged();
+        }
+
+        if (_virtualSize != oldSize)
+        {
+            await Writable.Bitmaps.ResizeAsync(_virtualSize);
+        }
+    }
+
+    private async ValueTask SwitchLockedAsync(WriteSide write, Func<ShadowContext, ValueTask<HeaderSwitch>> plan)
+    {
         if (!write.Metadata.IsQuarantineEmpty)
         {
             throw new BlockIOException(Errno.EIO, $"freeing clusters of '{_file.Name}' before its tables are changed");
@@ -233,14 +340,17 @@ public sealed class Qcow2Driver : FormatDriver
         ShadowChange change = new(_file, _geometry, write.Tables, write.Metadata);
         try
         {
-            HeaderSwitch next = await plan(new ShadowContext(_header, _virtualSize, write.Tables.L1, write.Refcounts, change));
-            // Opened before the switch, so that nothing can fail after it. The autoclear bits were cleared when the image was opened.
-            Qcow2Header header = next.ApplyTo(_header) with { AutoclearFeatures = 0 };
-            (MappingLookup lookup, WriteSide newWrite) = await OpenTablesAsync(header);
+            // Anew from the file: other owners of parts of it (bitmaps, feature bits) have changed theirs.
+            Qcow2Header present = await Qcow2HeaderReader.LoadAsync(_file);
+            HeaderSwitch next = await plan(new ShadowContext(present, _virtualSize, write.Tables.L1, write.Refcounts, change));
+            Qcow2Header header = next.ApplyTo(present);
+            // Opened before the switch, so that nothing can fail after it.
+            (MappingLookup lookup, WriteSide? opened) = await OpenTablesAsync(
+                _file, header, _geometry, _compressed, _health, _features, _options, write.Bitmaps);
             await change.SwitchAsync(next);
             _header = header;
             _lookup = lookup;
-            _write = newWrite;
+            _write = opened!;
             _virtualSize = next.Size;
             _compressed.Clear();
         }
@@ -256,13 +366,26 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
-    private async ValueTask<(MappingLookup Lookup, WriteSide Write)> OpenTablesAsync(Qcow2Header header)
+    // What depends on the tables that the header names. bitmaps: those of the same image, which is open already.
+    private static async ValueTask<(MappingLookup Lookup, WriteSide? Write)> OpenTablesAsync(
+        StorageFile file,
+        Qcow2Header header,
+        Geometry geometry,
+        CompressedClusters compressed,
+        ImageHealth health,
+        IncompatibleFeatures? features,
+        Qcow2OpenOptions options,
+        PersistentBitmapStore? bitmaps)
     {
-        L1Table l1 = await L1Table.LoadAsync(_file, header.L1TableOffset, header.L1Size, (int)_geometry.L1EntriesFor(header.Size));
-        MetadataCache l2 = new(_file, _geometry.SliceSize, Slices(_options.CacheBytes / 4 * 3, _geometry));
-        GuestTables tables = new(_file, _geometry, l1, l2);
-        MappingLookup lookup = new(_file, _geometry, tables);
-        return (lookup, await WriteSide.OpenAsync(_file, header, _geometry, tables, lookup, _compressed, _options));
+        OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
+        L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size, (int)geometry.L1EntriesFor(header.Size));
+        MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
+        GuestTables tables = new(health, geometry, l1, l2);
+        MappingLookup lookup = new(file, file, geometry, tables, checks);
+        WriteSide? write = options.ReadOnly
+            ? null
+            : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, features, options, bitmaps);
+        return (lookup, write);
     }
 
     private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
@@ -278,13 +401,53 @@ public sealed class Qcow2Driver : FormatDriver
         return mapping;
     }
 
+    // A dirty image is repaired first, because its refcounts may be too low; for reading they are not needed.
+    private static async ValueTask<Qcow2Header> LoadUsableHeaderAsync(StorageFile file, Qcow2OpenOptions options)
+    {
+        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
+        FeaturePolicy.CheckOpen(header, options.ReadOnly, file.Name, repairsDirty: options.RepairDirty is not null);
+        if (!options.ReadOnly && header.HasIncompatible(FeatureBits.Dirty))
+        {
+            await options.RepairDirty!(file);
+            header = await Qcow2HeaderReader.LoadAsync(file);
+            FeaturePolicy.CheckOpen(header, readOnly: false, file.Name);
+        }
+
+        if (header.Version < 3 && !options.ReadOnly)
+        {
+            RefuseVersion3Options(file.Name, options);
+        }
+
+        return header;
+    }
+
+    private static void RefuseVersion3Options(string name, Qcow2OpenOptions options)
+    {
+        string? what = options.LazyRefcounts == true ? "lazy-refcounts" : options.DiscardNoUnref ? "discard-no-unref" : null;
+        if (what is not null)
+        {
+            throw new ImageFormatException(
+                $"Could not open '{name}': {what} needs a version 3 image (compat=1.1), and this is version 2",
+                "Leave the option out, or convert the image to version 3");
+        }
+    }
+
     private static int Slices(long bytes, Geometry geometry) => (int)Math.Clamp(bytes / geometry.SliceSize, 2, int.MaxValue);
 
     /// <summary>What a writable image has beyond a readable one.</summary>
     private sealed class WriteSide
     {
         private WriteSide(
-            GuestTables tables, RefcountTable refcounts, ReclaimEpoch epoch, MetadataWriter metadata, WritePreparation preparation, WriteCommit commit, DropClusters drop, Qcow2Resize resize)
+            GuestTables tables,
+            RefcountTable refcounts,
+            ReclaimEpoch epoch,
+            MetadataWriter metadata,
+            WritePreparation preparation,
+            WriteCommit commit,
+            CompressedWrite compressed,
+            DropClusters drop,
+            Qcow2Resize resize,
+            PersistentBitmapStore bitmaps)
         {
             Tables = tables;
             Refcounts = refcounts;
@@ -292,8 +455,10 @@ public sealed class Qcow2Driver : FormatDriver
             Metadata = metadata;
             Preparation = preparation;
             Commit = commit;
+            Compressed = compressed;
             Drop = drop;
             Resize = resize;
+            Bitmaps = bitmaps;
         }
 
         internal GuestTables Tables { get; }
@@ -308,9 +473,13 @@ public sealed class Qcow2Driver : FormatDriver
 
         internal WriteCommit Commit { get; }
 
+        internal CompressedWrite Compressed { get; }
+
         internal DropClusters Drop { get; }
 
         internal Qcow2Resize Resize { get; }
+
+        internal PersistentBitmapStore Bitmaps { get; }
 
         internal static async ValueTask<WriteSide> OpenAsync(
             StorageFile file,
@@ -319,22 +488,34 @@ public sealed class Qcow2Driver : FormatDriver
             GuestTables tables,
             MappingLookup lookup,
             CompressedClusters compressed,
-            Qcow2OpenOptions options)
+            OverlapChecks checks,
+            IncompatibleFeatures? features,
+            Qcow2OpenOptions options,
+            PersistentBitmapStore? openBitmaps)
         {
             MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
-            WriteBackOrder order = new(file, blocks, tables.L2);
+            bool isLazy = options.LazyRefcounts ?? header.HasCompatible(FeatureBits.LazyRefcounts);
+            WriteBackOrder order = new(file, blocks, tables.L2, checks, isLazy ? features : null);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
-            RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, location);
-            if (header.AutoclearFeatures != 0)
+            RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
+            await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
+            BitmapDirectory? directory = null;
+            if (openBitmaps is null)
             {
-                await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, 0);
+                directory = await PersistentBitmapStore.LoadAsync(file, header, geometry, checks);
+                ulong maintained = FeatureBits.AutoclearMaintained & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps);
+                if ((header.AutoclearFeatures & ~maintained) != 0)
+                {
+                    await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, header.AutoclearFeatures & maintained);
+                }
             }
 
-            ClusterAllocator allocator = new(file, geometry, refcounts, order);
+            ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
+            StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
-            FreedClusters freed = new(file, geometry, allocator, epoch, options.DiscardToHost);
-            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, order, compressed.Clear);
-            DropClusters drop = new(geometry, tables, metadata, header.Backing is not null);
+            FreedClusters freed = new(file, geometry, allocator, epoch, checks, new DiscardPolicy(options.DiscardToHost, options.PassDiscardSnapshot, options.PassDiscardOther));
+            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
+            DropClusters drop = new(geometry, tables, lookup, metadata, header.Backing is not null, options.DiscardNoUnref && !geometry.HasDataFile);
             return new WriteSide(
                 tables,
                 refcounts,
@@ -342,8 +523,10 @@ public sealed class Qcow2Driver : FormatDriver
                 metadata,
                 new WritePreparation(file, geometry, tables, lookup, metadata),
                 new WriteCommit(geometry, tables, metadata),
+                new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
-                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop));
+                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop),
+                openBitmaps?.MoveTo(tables, metadata) ?? await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory!, header.Size));
         }
     }
 }

@@ -1,3 +1,6 @@
+using BlockMount.Formats.Qcow2.Metadata;
+using BlockMount.Storage;
+
 namespace BlockMount.Formats.Qcow2;
 
 /// <summary>Run-time options of one qcow2 image.</summary>
@@ -9,7 +12,7 @@ public sealed record Qcow2OpenOptions
     /// <summary>Memory for cached metadata in bytes. The caches never hold fewer than two slices each, so the bound is soft at the low end.</summary>
     public long CacheBytes { get; init; } = 32 << 20;
 
-    /// <summary>Space of discarded and otherwise freed clusters is given back to the host file system.</summary>
+    /// <summary>Space that the guest discards or zeroes away goes back to the host file system (option pass-discard-request).</summary>
     public bool DiscardToHost { get; init; } = true;
 
     /// <summary>
@@ -17,4 +20,37 @@ public sealed record Qcow2OpenOptions
     /// <see cref="ReadOnly"/>.
     /// </summary>
     public string? Snapshot { get; init; }
+
+    /// <summary>So does the space of deleted snapshots (option pass-discard-snapshot).</summary>
+    public bool PassDiscardSnapshot { get; init; } = true;
+
+    /// <summary>
+    /// So does other space that becomes free, as that of moved tables and overwritten compressed clusters (option pass-discard-other). By default it
+    /// stays with the file, because it is used again soon.
+    /// </summary>
+    public bool PassDiscardOther { get; init; }
+
+    /// <summary>
+    /// Discarded clusters keep their place in the file, as preallocated zeros, so that the file does not become fragmented (option discard-no-unref).
+    /// Version 3.
+    /// </summary>
+    public bool DiscardNoUnref { get; init; }
+
+    /// <summary>
+    /// Refcounts are written lazily, under the dirty bit: after a crash they are rebuilt before the image is written to again. Null: as the image
+    /// says. Version 3.
+    /// </summary>
+    public bool? LazyRefcounts { get; init; }
+
+    /// <summary>
+    /// Repairs the image in a file that is marked dirty, before it is opened for writing, and clears the mark; the file stays open. Null refuses
+    /// such images.
+    /// </summary>
+    public Func<StorageFile, ValueTask>? RepairDirty { get; init; }
+
+    /// <summary>Structures that nothing else may overwrite (option overlap-check); the header's cluster is always one of them.</summary>
+    public MetadataKinds OverlapCheck { get; init; } = MetadataKinds.Cached;
+
+    /// <summary>Told once when the image is found damaged. Any thread; must not throw or wait.</summary>
+    public Action<CorruptionReport>? OnCorruption { get; init; }
 }

@@ -79,6 +79,19 @@ internal sealed class Qcow2Resize
         await _writer.FlushAsync();
     }
 
+    /// <summary>The same after growing failed, as far as possible: what was preallocated goes back.</summary>
+    internal async ValueTask TryFreeBeyondAsync(long size)
+    {
+        try
+        {
+            await FreeBeyondAsync(size);
+        }
+        catch (BlockIOException)
+        {
+            // Nothing behind the end is visible, and the next resize forgets it. The first error is the one to tell.
+        }
+    }
+
     private ValueTask ForgetBeyondAsync(long size)
     {
         GuestCluster first = new(_geometry.ClustersFor(size));
@@ -88,16 +101,20 @@ internal sealed class Qcow2Resize
 
     private async ValueTask ZeroRestOfLastClusterAsync(long size)
     {
-        int inCluster = _geometry.OffsetInCluster(size);
-        if (inCluster == 0)
+        long end = Alignment.Up(size, _geometry.ClusterSize);
+        while (size < end)
         {
-            return;
-        }
-
-        await _lookup.LoadAsync(size);
-        if (_lookup.TryPlanInPlace(size, _geometry.ClusterSize - inCluster, out WritePlan plan))
-        {
-            await plan.File.WriteZeroesAsync(plan.FileOffset, plan.Length, mayUnmap: false);
+            await _lookup.LoadAsync(size);
+            if (_lookup.TryPlanInPlace(size, end - size, out WritePlan plan))
+            {
+                await plan.File.WriteZeroesAsync(plan.FileOffset, plan.Length, mayUnmap: false);
+                size += plan.Length;
+            }
+            else
+            {
+                // What is shared or compressed the caller copies and zeroes: it sees the new space before others do.
+                size += _geometry.SubclusterSize - (size & (_geometry.SubclusterSize - 1));
+            }
         }
     }
 
@@ -107,6 +124,7 @@ internal sealed class Qcow2Resize
         L1Table old = _tables.L1;
         HostRun run = await _writer.Allocator.AllocateContiguousAsync(_geometry.ClustersFor((long)count * sizeof(ulong)));
         L1Table moved;
+        _writer.Checks.Add(run, MetadataKinds.ActiveL1);
         try
         {
             moved = await old.CopyToAsync(_geometry.OffsetOf(run.Start), count, _geometry.ClusterSize);
@@ -116,12 +134,15 @@ internal sealed class Qcow2Resize
         }
         catch
         {
+            _writer.Checks.Remove(run, MetadataKinds.ActiveL1);
             await _writer.Allocator.ReleaseAsync(run);
             throw;
         }
 
         await HeaderUpdate.WriteL1TableAsync(_file, _writer.Order, _geometry.OffsetOf(run.Start), count);
         _tables.Replace(moved);
-        _writer.Unlink(new HostRun(_geometry.HostClusterOf(old.HostOffset), _geometry.ClustersFor((long)old.Count * sizeof(ulong))));
+        HostRun oldRun = new(_geometry.HostClusterOf(old.HostOffset), _geometry.ClustersFor((long)old.Count * sizeof(ulong)));
+        _writer.Checks.Remove(oldRun, MetadataKinds.ActiveL1);
+        _writer.Unlink(oldRun);
     }
 }

@@ -1,3 +1,4 @@
+using BlockMount.Base;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Raw;
@@ -60,9 +61,18 @@ public sealed class RawDriver : FormatDriver
     public override ValueTask FlushAsync() => _file.FlushAsync();
 
     /// <inheritdoc/>
-    public override async ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null)
+    public override async ValueTask ResizeAsync(
+        long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off)
     {
+        long oldSize = _virtualSize;
+        PreallocationFill.CheckGrows(preallocation, oldSize, size, _file.Name);
+        if (preallocation == Preallocation.Metadata)
+        {
+            throw new BlockIOException(Errno.EOPNOTSUPP, $"resize of '{_file.Name}' with preallocation mode 'metadata', which raw does not have");
+        }
+
         await _file.ResizeAsync(size);
+        await FillAsync(preallocation, oldSize, size);
         _virtualSize = size;
         if (fillNewSpace is not null)
         {
@@ -95,6 +105,20 @@ public sealed class RawDriver : FormatDriver
     /// <inheritdoc/>
     protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length) =>
         new(new WritePlan(_file, offset, length, Allocation: null));
+
+    // On failure, most likely for want of space, the file is as long as before.
+    private async ValueTask FillAsync(Preallocation preallocation, long oldSize, long size)
+    {
+        try
+        {
+            await PreallocationFill.RunAsync(_file, preallocation, oldSize, size - oldSize);
+        }
+        catch
+        {
+            await _file.ResizeAsync(oldSize);
+            throw;
+        }
+    }
 
     private async ValueTask<Mapping> MapHolesAsync(long offset, long length)
     {

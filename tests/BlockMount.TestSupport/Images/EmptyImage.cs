@@ -12,6 +12,7 @@ public static class EmptyImage
 {
     private const uint Magic = 0x514649fb;
     private const uint BackingFormatExtension = 0xe2792aca;
+    private const ulong ExtendedL2Bit = 1 << 4;
     private const int ClustersBeforeL1 = 3;
 
     /// <summary>The image. One refcount block must be able to count its clusters, which holds for small disks.</summary>
@@ -19,7 +20,7 @@ public static class EmptyImage
     public static byte[] Create(ImageGeometry geometry, string? backingName = null, string? backingFormat = null)
     {
         int clusterSize = geometry.ClusterSize;
-        long coverage = (long)clusterSize * (clusterSize / 8);
+        long coverage = (long)clusterSize * (clusterSize / geometry.L2EntrySize);
         int l1Entries = (int)((geometry.Size + coverage - 1) / coverage);
         int clusters = ClustersBeforeL1 + Math.Max(1, ((l1Entries * 8) + clusterSize - 1) / clusterSize);
         Debug.Assert(clusters <= (clusterSize * 8) >> geometry.RefcountOrder);
@@ -47,6 +48,7 @@ public static class EmptyImage
         BinaryPrimitives.WriteInt32BigEndian(image[56..], 1);
         if (geometry.Version > 2)
         {
+            BinaryPrimitives.WriteUInt64BigEndian(image[72..], geometry.ExtendedL2 ? ExtendedL2Bit : 0);
             BinaryPrimitives.WriteInt32BigEndian(image[96..], geometry.RefcountOrder);
             BinaryPrimitives.WriteInt32BigEndian(image[100..], headerLength);
         }

@@ -13,7 +13,7 @@ public enum BackingKind
 /// <summary>The shape of a chain: small, so that a few operations reach every kind of table growth.</summary>
 public sealed record ImageGeometry
 {
-    /// <summary>log2 of the cluster size: 9 to 21.</summary>
+    /// <summary>log2 of the cluster size: 9 to 21, with <see cref="ExtendedL2"/> 14 to 21.</summary>
     public int ClusterBits { get; init; } = 9;
 
     /// <summary>log2 of the refcount width: 0 to 6; 4 in version 2.</summary>
@@ -40,6 +40,18 @@ public sealed record ImageGeometry
     /// <summary>Freed clusters are punched out of the host file.</summary>
     public bool DiscardToHost { get; init; } = true;
 
+    /// <summary>Refcounts are written lazily, under the dirty bit; needs version 3.</summary>
+    public bool LazyRefcounts { get; init; }
+
+    /// <summary>Discarded clusters keep their place in the file; needs version 3.</summary>
+    public bool DiscardNoUnref { get; init; }
+
+    /// <summary>L2 entries of 128 bits, with 32 subclusters in a cluster; needs version 3.</summary>
+    public bool ExtendedL2 { get; init; }
+
+    /// <summary>Bytes of an L2 entry.</summary>
+    public int L2EntrySize => ExtendedL2 ? 16 : 8;
+
     /// <summary>Bytes in a cluster.</summary>
     public int ClusterSize => 1 << ClusterBits;
 
@@ -50,10 +62,12 @@ public sealed record ImageGeometry
         int version = random.Next(4) == 0 ? 2 : 3;
         BackingKind backing = (BackingKind)random.Next(3);
         long size = Sectors(random, sizeMax);
+        bool extendedL2 = version == 3 && random.Next(4) == 0;
         return new ImageGeometry
         {
             Version = version,
-            ClusterBits = random.Next(9, 13),
+            ExtendedL2 = extendedL2,
+            ClusterBits = extendedL2 ? 14 : random.Next(9, 13),
             RefcountOrder = version == 2 ? 4 : random.Next(0, 7),
             Size = size,
             Backing = backing,

@@ -55,14 +55,19 @@ public sealed class TestChain
 
     /// <summary>Opens the chain for writing with <paramref name="top"/> as the top's file, which the device owns; if this fails it is closed, too.</summary>
     /// <param name="mutant">A mistake for the top image; null for none.</param>
-    public async ValueTask<BlockDevice> OpenAsync(StorageFile top, Mutant? mutant = null)
+    public async ValueTask<BlockDevice> OpenAsync(StorageFile top, Mutant? mutant = null) => (await OpenDiskAsync(top, mutant)).Device;
+
+    /// <summary>The same, with the driver of the top image at hand.</summary>
+    public async ValueTask<TestDisk> OpenDiskAsync(StorageFile top, Mutant? mutant = null)
     {
         top = mutant?.Wrap(top) ?? top;
         Node? below = null;
         try
         {
             below = await OpenBackingAsync();
-            return new BlockDevice("test", await OpenLayerAsync(top, readOnly: false, below, mutant), readOnly: false);
+            FormatDriver driver = await OpenDriverAsync(top, readOnly: false);
+            driver = mutant?.Wrap(driver) ?? driver;
+            return new TestDisk(new BlockDevice("test", new FormatNode(top.Name, top.Name, driver, below), readOnly: false), driver);
         }
         catch
         {
@@ -76,17 +81,12 @@ public sealed class TestChain
         }
     }
 
-    /// <summary>Opens an internal snapshot of <paramref name="top"/> for reading; the device owns the file.</summary>
-    public async ValueTask<BlockDevice> OpenSnapshotAsync(StorageFile top, string name)
-    {
-        Node? below = await OpenBackingAsync();
-        return new BlockDevice("snapshot", await OpenLayerAsync(top, readOnly: true, below, snapshot: name), readOnly: true);
-    }
-
     /// <summary>What an internal snapshot of <paramref name="top"/>, which is closed afterwards, holds.</summary>
     public async ValueTask<byte[]> ReadSnapshotAsync(StorageFile top, string name)
     {
-        await using BlockDevice device = await OpenSnapshotAsync(top, name);
+        Node? below = await OpenBackingAsync();
+        FormatNode node = new(top.Name, top.Name, await OpenDriverAsync(top, readOnly: true, name), below);
+        await using BlockDevice device = new("snapshot", node, readOnly: true);
         byte[] content = new byte[device.Size];
         await device.ReadAsync(0, content);
         return content;
@@ -153,22 +153,24 @@ public sealed class TestChain
             MemoryFile handle = file.Reopen(readOnly: true);
             below = format == BackingKind.Raw
                 ? new FormatNode(file.Name, file.Name, new RawDriver(handle), below)
-                : await OpenLayerAsync(handle, readOnly: true, below);
+                : new FormatNode(file.Name, file.Name, await OpenDriverAsync(handle, readOnly: true), below);
         }
 
         return below;
     }
 
-    private async ValueTask<FormatNode> OpenLayerAsync(StorageFile file, bool readOnly, Node? below, Mutant? mutant = null, string? snapshot = null)
+    private async ValueTask<FormatDriver> OpenDriverAsync(StorageFile file, bool readOnly, string? snapshot = null)
     {
         Qcow2OpenOptions options = new()
         {
             ReadOnly = readOnly,
+            Snapshot = snapshot,
             CacheBytes = Geometry.TinyCache ? 1 : PlentyOfCache,
             DiscardToHost = Geometry.DiscardToHost,
-            Snapshot = snapshot,
+            DiscardNoUnref = Geometry.DiscardNoUnref,
+            LazyRefcounts = Geometry.LazyRefcounts ? true : null,
+            RepairDirty = RefcountRebuild.RunAsync,
         };
-        FormatDriver driver = await Qcow2Driver.OpenAsync(file, options);
-        return new FormatNode(file.Name, file.Name, mutant?.Wrap(driver) ?? driver, below);
+        return await Qcow2Driver.OpenAsync(file, options);
     }
 }

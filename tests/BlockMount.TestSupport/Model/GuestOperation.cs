@@ -1,9 +1,12 @@
 using System.Globalization;
-using BlockMount.Base;
 
 namespace BlockMount.TestSupport.Model;
 
-/// <summary>Kinds of guest operations.</summary>
+/// <summary>
+/// Kinds of guest operations. A new kind needs: a line in <see cref="GuestOperation.HasRange"/> if it has a range, a case in
+/// <see cref="Images.TestDisk.ApplyAsync"/> (what it does to the disk), one in <see cref="DiskModel.Apply"/> (what the disk holds afterwards), one in
+/// <see cref="Crash.CrashWorkload"/> if a power cut may leave something in between, and a weight in the mixes of the suites.
+/// </summary>
 public enum GuestOperationKind
 {
     Read,
@@ -16,6 +19,9 @@ public enum GuestOperationKind
 
     /// <summary>Close the image cleanly and open it again.</summary>
     Reopen,
+
+    /// <summary>Write whole clusters compressed; data that compresses badly or not at all is among them.</summary>
+    WriteCompressed,
 
     /// <summary>Take an internal snapshot. The stamp names it.</summary>
     SnapshotCreate,
@@ -33,128 +39,37 @@ public enum GuestOperationKind
 /// <param name="Stamp">Decides the bytes of a write; names a snapshot.</param>
 public readonly record struct GuestOperation(GuestOperationKind Kind, long Offset, int Length, int Stamp)
 {
-    /// <summary>This operation cut off at the end of a disk of <paramref name="size"/> bytes; its length may become 0.</summary>
-    public GuestOperation ClippedTo(long size) => Kind >= GuestOperationKind.Flush
-        ? this
-        : this with { Length = (int)Math.Clamp(size - Offset, 0, Length) };
+    /// <summary>It acts on <see cref="Length"/> bytes at <see cref="Offset"/>, which must lie inside the disk.</summary>
+    public bool HasRange => Kind is GuestOperationKind.Read or GuestOperationKind.Write or GuestOperationKind.Zero or GuestOperationKind.ZeroMayUnmap
+        or GuestOperationKind.Discard or GuestOperationKind.WriteCompressed;
+
+    /// <summary>It is about an internal snapshot.</summary>
+    public bool IsSnapshot => Kind is GuestOperationKind.SnapshotCreate or GuestOperationKind.SnapshotApply or GuestOperationKind.SnapshotDelete;
 
     /// <summary>Name of the snapshot that the operation is about.</summary>
     public string SnapshotName => string.Create(CultureInfo.InvariantCulture, $"s{Stamp}");
+
+    /// <summary>It has a range of which nothing is left: there is nothing to do.</summary>
+    public bool IsEmpty => HasRange && Length == 0;
+
+    /// <summary>This operation cut off at the end of a disk of <paramref name="size"/> bytes; its length may become 0.</summary>
+    public GuestOperation ClippedTo(long size) => HasRange ? this with { Length = (int)Math.Clamp(size - Offset, 0, Length) } : this;
 
     /// <summary>The bytes that a write writes: different for every stamp and every sector, never zero.</summary>
     public byte[] Data()
     {
         byte[] data = new byte[Length];
-        Random random = new(Stamp);
-        random.NextBytes(data);
+        FillData(data);
         return data;
     }
-}
 
-/// <summary>Makes up workloads for a disk. Deterministic.</summary>
-public sealed class WorkloadGenerator
-{
-    private readonly Random _random;
-    private readonly int _clusterSize;
-    private readonly long _sizeMax;
-    private readonly int _granularity;
-    private readonly int[] _weights;
-    private readonly int _weightSum;
-    private int _stamp;
-
-    // Snapshots that should exist: their stamps, and the disk's size when they were taken.
-    private readonly List<(int Stamp, long Size)> _snapshots = [];
-
-    /// <param name="size">Virtual size at the beginning, in bytes.</param>
-    /// <param name="sizeMax">Resizes stay at or below it.</param>
-    /// <param name="granularity">Offsets and lengths of reads, writes and zeroes are multiples of it: 1 or 512.</param>
-    /// <param name="weights">How often each kind comes, in the order of <see cref="GuestOperationKind"/>.</param>
-    public WorkloadGenerator(Random random, int clusterSize, long size, long sizeMax, int granularity, int[] weights)
+    /// <summary>The same, into <paramref name="data"/>, which is as long as the operation.</summary>
+    public void FillData(Span<byte> data)
     {
-        _random = random;
-        _clusterSize = clusterSize;
-        Size = size;
-        _sizeMax = sizeMax;
-        _granularity = granularity;
-        _weights = weights;
-        _weightSum = weights.Sum();
-        _stamp = random.Next();
-    }
-
-    /// <summary>The disk's size after the operations made so far.</summary>
-    public long Size { get; private set; }
-
-    /// <summary>The next operation.</summary>
-    public GuestOperation Next()
-    {
-        GuestOperationKind kind = NextKind();
-        switch (kind)
+        StampedBytes.Fill(data, Stamp);
+        if (Kind == GuestOperationKind.WriteCompressed)
         {
-            case GuestOperationKind.Flush:
-            case GuestOperationKind.Reopen:
-                return new GuestOperation(kind, 0, 0, 0);
-            case GuestOperationKind.Resize:
-                Size = Alignment.Up(_random.NextInt64(1, _sizeMax), 512);
-                return new GuestOperation(kind, Size, 0, 0);
-            case GuestOperationKind.SnapshotCreate:
-            case GuestOperationKind.SnapshotApply:
-            case GuestOperationKind.SnapshotDelete:
-                return NextSnapshot(kind);
-            default:
-                (long offset, int length) = NextRange();
-                return new GuestOperation(kind, offset, length, _stamp++);
+            StampedBytes.Thin(data, Stamp);
         }
-    }
-
-    private GuestOperationKind NextKind()
-    {
-        int pick = _random.Next(_weightSum);
-        int kind = 0;
-        while (pick >= _weights[kind])
-        {
-            pick -= _weights[kind++];
-        }
-
-        return (GuestOperationKind)kind;
-    }
-
-    private GuestOperation NextSnapshot(GuestOperationKind kind)
-    {
-        if (kind == GuestOperationKind.SnapshotCreate || _snapshots.Count == 0)
-        {
-            _snapshots.Add((_stamp++, Size));
-            return new GuestOperation(GuestOperationKind.SnapshotCreate, 0, 0, _snapshots[^1].Stamp);
-        }
-
-        int pick = _random.Next(_snapshots.Count);
-        (int stamp, long size) = _snapshots[pick];
-        if (kind == GuestOperationKind.SnapshotApply)
-        {
-            Size = size;
-        }
-        else
-        {
-            _snapshots.RemoveAt(pick);
-        }
-
-        return new GuestOperation(kind, 0, 0, stamp);
-    }
-
-    // Edges are where mistakes live: clusters, sectors, single bytes beside them, now and then the whole disk.
-    private (long Offset, int Length) NextRange()
-    {
-        long offset = _random.NextInt64(Size);
-        long length = _random.Next(5) switch
-        {
-            0 => _random.Next(1, 64),
-            1 => _random.Next(1, _clusterSize + 1),
-            2 => _clusterSize * _random.Next(1, 5),
-            3 => _random.Next(1, 6 * _clusterSize),
-            _ => _random.Next(12) == 0 ? Size : 512 * _random.Next(1, 9),
-        };
-        int unit = _random.Next(3) switch { 0 => _clusterSize, 1 => 512, _ => _granularity };
-        offset = Math.Min(Alignment.Down(offset, unit), Alignment.Down(Size - 1, _granularity));
-        length = _random.Next(3) == 0 ? Alignment.Up(offset + length, _clusterSize) - offset : Alignment.Up(length, _granularity);
-        return (offset, (int)Math.Min(length, Size - offset));
     }
 }

@@ -1,6 +1,4 @@
 using BlockMount.Base;
-using BlockMount.Block.Devices;
-using BlockMount.Formats;
 using BlockMount.Formats.Qcow2.Check;
 using BlockMount.TestSupport.Images;
 using BlockMount.TestSupport.Mutants;
@@ -19,22 +17,22 @@ public sealed class ModelRun
     private readonly TestChain _chain;
     private readonly Mutant? _mutant;
     private readonly byte[] _buffer;
+    private readonly DiskModel _model;
     private readonly SnapshotModel _snapshots;
-    private byte[] _model;
-    private BlockDevice _device;
+    private TestDisk _disk;
 
-    private ModelRun(TestChain chain, BlockDevice device, long sizeMax, Mutant? mutant)
+    private ModelRun(TestChain chain, TestDisk disk, long sizeMax, Mutant? mutant)
     {
         _chain = chain;
         _mutant = mutant;
-        _device = device;
-        _model = (byte[])chain.InitialContent.Clone();
+        _disk = disk;
+        _model = new DiskModel(chain.InitialContent);
         _buffer = new byte[sizeMax];
-        _snapshots = new SnapshotModel(chain);
+        _snapshots = new SnapshotModel(chain, chain.Top);
     }
 
     /// <summary>The disk's content as it must be.</summary>
-    public ReadOnlyMemory<byte> Model => _model;
+    public ReadOnlyMemory<byte> Model => _model.Content;
 
     /// <summary>Runs everything and closes the image.</summary>
     /// <param name="sizeMax">The largest size that the workload gives the disk.</param>
@@ -49,14 +47,14 @@ public sealed class ModelRun
     public static async ValueTask<ModelRun> RunAsync(
         TestChain chain, IReadOnlyList<GuestOperation> operations, long sizeMax, Mutant? mutant = null)
     {
-        BlockDevice device = await chain.OpenAsync(chain.Top.Reopen(), mutant);
-        ModelRun run = new(chain, device, Math.Max(sizeMax, chain.Geometry.Size), mutant);
+        TestDisk disk = await chain.OpenDiskAsync(chain.Top.Reopen(), mutant);
+        ModelRun run = new(chain, disk, Math.Max(sizeMax, chain.Geometry.Size), mutant);
         int number = 0;
         try
         {
             foreach (GuestOperation operation in operations)
             {
-                await MustEndAtOnce(run.StepAsync(operation.ClippedTo(run._model.Length)));
+                await MustEndAtOnce(run.StepAsync(operation.ClippedTo(run._model.Size)));
                 number++;
             }
 
@@ -80,54 +78,39 @@ public sealed class ModelRun
 
     private async ValueTask StepAsync(GuestOperation operation)
     {
-        if (operation.Length == 0 && operation.Kind < GuestOperationKind.Flush)
+        if (operation.IsEmpty)
         {
             return;
         }
 
-        Memory<byte> range = operation.Kind < GuestOperationKind.Flush ? _model.AsMemory((int)operation.Offset, operation.Length) : default;
         switch (operation.Kind)
         {
             case GuestOperationKind.Read:
                 await CompareAsync(operation.Offset, operation.Length);
                 break;
-            case GuestOperationKind.Write:
-                byte[] data = operation.Data();
-                await _device.WriteAsync(operation.Offset, data);
-                data.CopyTo(range);
-                break;
-            case GuestOperationKind.Zero:
-            case GuestOperationKind.ZeroMayUnmap:
-                await _device.ZeroAsync(
-                    operation.Offset, operation.Length, operation.Kind == GuestOperationKind.Zero ? ZeroFlags.None : ZeroFlags.MayUnmap);
-                range.Span.Clear();
-                break;
             case GuestOperationKind.Discard:
-                await DiscardAsync(operation.Offset, operation.Length);
+                await DiscardAsync(operation);
                 break;
-            case GuestOperationKind.Flush:
-                await _device.FlushAsync();
+            case GuestOperationKind.Reopen:
+                await CloseAsync();
+                _disk = await _chain.OpenDiskAsync(_chain.Top.Reopen(), _mutant);
+                await CompareAsync(0, _model.Size);
+                break;
+            case GuestOperationKind.Resize when _snapshots.ForbidsResize:
                 break;
             case GuestOperationKind.SnapshotCreate:
             case GuestOperationKind.SnapshotApply:
             case GuestOperationKind.SnapshotDelete:
                 await ChangeSnapshotsAsync(operation);
                 break;
-            case GuestOperationKind.Resize:
-                if (_chain.Geometry.Version == 2 && _snapshots.Names.Count > 0)
+            default:
+                await _disk.ApplyAsync(operation);
+                _model.Apply(operation);
+                if (!operation.HasRange && operation.Kind != GuestOperationKind.Flush)
                 {
-                    // The format does not allow it.
-                    break;
+                    await CompareAsync(0, _model.Size);
                 }
 
-                await _device.ResizeAsync(operation.Offset);
-                Array.Resize(ref _model, (int)operation.Offset);
-                await CompareAsync(0, _model.Length);
-                break;
-            default:
-                await CloseAsync();
-                _device = await _chain.OpenAsync(_chain.Top.Reopen(), _mutant);
-                await CompareAsync(0, _model.Length);
                 break;
         }
     }
@@ -135,77 +118,74 @@ public sealed class ModelRun
     private async ValueTask ChangeSnapshotsAsync(GuestOperation operation)
     {
         string name = operation.SnapshotName;
-        byte[]? content = _snapshots.Find(name);
         switch (operation.Kind)
         {
-            case GuestOperationKind.SnapshotCreate when content is null && await _snapshots.HasRoomAsync(_device):
-                await _device.CreateSnapshotAsync(name, SnapshotModel.Moment);
-                if (!(await _snapshots.AddAsync(name, _chain.Top)).AsSpan().SequenceEqual(_model))
+            case GuestOperationKind.SnapshotCreate when await _snapshots.CreateAsync(_disk.Device, name) is { } taken:
+                if (!taken.AsSpan().SequenceEqual(_model.Content.Span))
                 {
                     throw new ModelMismatchException("the new snapshot holds something else than the disk");
                 }
 
                 break;
-            case GuestOperationKind.SnapshotApply when content is not null:
-                await _device.ApplySnapshotAsync(name);
-                _model = (byte[])content.Clone();
+            case GuestOperationKind.SnapshotApply when await _snapshots.ApplyAsync(_disk.Device, name):
+                _model.Replace(_snapshots.Find(name));
                 break;
-            case GuestOperationKind.SnapshotDelete when content is not null:
-                await _device.DeleteSnapshotAsync(name);
-                _snapshots.Remove(name);
+            case GuestOperationKind.SnapshotDelete when await _snapshots.DeleteAsync(_disk.Device, name):
                 break;
             default:
                 return;
         }
 
-        await CompareAsync(0, _model.Length);
+        await CompareAsync(0, _model.Size);
         await CheckFileAsync();
     }
 
     // Every whole cluster may have become zeros; everything else stays.
-    private async ValueTask DiscardAsync(long offset, int length)
+    private async ValueTask DiscardAsync(GuestOperation operation)
     {
-        await _device.DiscardAsync(offset, length);
+        await _disk.ApplyAsync(operation);
         int cluster = _chain.Geometry.ClusterSize;
-        long end = offset + length == _model.Length ? _model.Length : Alignment.Down(offset + length, cluster);
-        for (long start = Alignment.Up(offset, cluster); start < end; start += cluster)
+        long end = operation.Offset + operation.Length;
+        end = end == _model.Size ? end : Alignment.Down(end, cluster);
+        for (long start = Alignment.Up(operation.Offset, cluster); start < end; start += cluster)
         {
             int step = (int)Math.Min(cluster, end - start);
             Memory<byte> read = _buffer.AsMemory(0, step);
-            await _device.ReadAsync(start, read);
+            await _disk.Device.ReadAsync(start, read);
             if (!read.Span.ContainsAnyExcept((byte)0))
             {
-                _model.AsSpan((int)start, step).Clear();
+                _model.Apply(operation with { Offset = start, Length = step });
             }
         }
 
-        await CompareAsync(offset, length);
+        await CompareAsync(operation.Offset, operation.Length);
     }
 
     private async ValueTask CompareAsync(long offset, int length)
     {
         Memory<byte> read = _buffer.AsMemory(0, length);
         read.Span.Fill(0xa5);
-        await _device.ReadAsync(offset, read);
-        int same = read.Span.CommonPrefixLength(_model.AsSpan((int)offset, length));
+        await _disk.Device.ReadAsync(offset, read);
+        ReadOnlySpan<byte> model = _model.Content.Span.Slice((int)offset, length);
+        int same = read.Span.CommonPrefixLength(model);
         if (same < length)
         {
             throw new ModelMismatchException(
-                $"read of {length} bytes at {offset}: byte {offset + same} is {read.Span[same]:x2} instead of {_model[offset + same]:x2}");
+                $"read of {length} bytes at {offset}: byte {offset + same} is {read.Span[same]:x2} instead of {model[same]:x2}");
         }
     }
 
     private async ValueTask CloseAsync()
     {
-        if (_device.Size != _model.Length)
+        if (_disk.Device.Size != _model.Size)
         {
-            throw new ModelMismatchException($"the disk has {_device.Size} bytes instead of {_model.Length}");
+            throw new ModelMismatchException($"the disk has {_disk.Device.Size} bytes instead of {_model.Size}");
         }
 
-        await CompareAsync(0, _model.Length);
-        await _device.DisposeAsync();
+        await CompareAsync(0, _model.Size);
+        await _disk.DisposeAsync();
         await CheckFileAsync();
-        await _snapshots.CheckAsync(_chain.Top);
+        await _snapshots.CheckAsync();
     }
 
     private async ValueTask CheckFileAsync()

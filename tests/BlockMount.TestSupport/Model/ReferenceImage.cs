@@ -126,12 +126,17 @@ public sealed class ReferenceImage
         return -1;
     }
 
-    /// <summary>A change of the size begins: what is cut off, and what is new, reads as zeros. Complete it with <see cref="End"/>.</summary>
+    /// <summary>
+    /// A change of the size begins: what is new reads as zeros. Complete it with <see cref="End"/>. What is cut off may become zeros or, if an earlier resize is
+    /// under way or failed, may not have been cut off.
+    /// </summary>
     public Change BeginResize(long size)
     {
         Debug.Assert(size % SectorSize == 0);
-        long least = Math.Min(Size, size);
-        Change change = Begin(least, Math.Max(Size, size) - least, clear: true);
+        (long least, long most) = PossibleSizes();
+        Change change = Begin(most, Math.Max(size - most, 0), clear: true);
+        // Nobody completes this one.
+        Begin(Math.Min(least, size), most - Math.Min(least, size), clear: true);
         change.Resize = new SizeVersion { Begin = change.Begin, Size = size };
         _sizes.Add(change.Resize);
         Size = size;
@@ -199,6 +204,19 @@ public sealed class ReferenceImage
         IEnumerable<string> versions = _sectors[sector].Select(version =>
             $"[{version.Begin},{(version.End == long.MaxValue ? "-" : version.End)}] {Convert.ToHexString(Bytes(version)[..8])}{(Matches(version, copy) ? " <- found" : "")}");
         return $"sector {sector} holds {Convert.ToHexString(copy.AsSpan(0, 8))}, its versions: {string.Join("; ", versions)}";
+    }
+
+    // What no resize that has ended is known to have replaced.
+    private (long Least, long Most) PossibleSizes()
+    {
+        long floor = long.MinValue;
+        foreach (SizeVersion version in _sizes)
+        {
+            floor = version.End == long.MaxValue ? floor : Math.Max(floor, version.Begin);
+        }
+
+        IEnumerable<long> sizes = _sizes.Where(version => version.End > floor).Select(version => version.Size);
+        return (sizes.Min(), sizes.Max());
     }
 
     private Change Begin(long offset, long length, bool clear = false)

@@ -76,3 +76,28 @@ public sealed class FailedWritesCommitted : Mutant
         public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Inner.CommitWriteAsync(allocation);
     }
 }
+
+/// <summary>The tables point to new clusters before the data is written there (I1 broken).</summary>
+public sealed class CommittedBeforeData : Mutant
+{
+    /// <inheritdoc/>
+    public override FormatDriver Wrap(FormatDriver driver) => new Hasty(driver);
+
+    private sealed class Hasty(FormatDriver inner) : MutantDriver(inner)
+    {
+        public override ValueTask CommitWriteAsync(PendingAllocation allocation) => ValueTask.CompletedTask;
+
+        public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => ValueTask.CompletedTask;
+
+        protected override async ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length)
+        {
+            WritePlan plan = await Inner.PrepareWriteAsync(offset, length);
+            if (plan.Allocation is not null)
+            {
+                await Inner.CommitWriteAsync(plan.Allocation);
+            }
+
+            return plan;
+        }
+    }
+}

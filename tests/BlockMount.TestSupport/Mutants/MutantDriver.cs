@@ -13,6 +13,8 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
 
     public override int ClusterSize => Inner.ClusterSize;
 
+    public override int ZeroUnit => Inner.ZeroUnit;
+
     public override long AllocatedBytes => Inner.AllocatedBytes;
 
     public override BackingReference? Backing => Inner.Backing;
@@ -26,9 +28,13 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
     public override ValueTask ReadCompressedAsync(Mapping mapping, long offset, Memory<byte> buffer) =>
         Inner.ReadCompressedAsync(mapping, offset, buffer);
 
+    public override ValueTask OlderRequestsEndedAsync() => Inner.OlderRequestsEndedAsync();
+
     public override ValueTask CommitWriteAsync(PendingAllocation allocation) => Inner.CommitWriteAsync(allocation);
 
     public override ValueTask AbandonWriteAsync(PendingAllocation allocation) => Inner.AbandonWriteAsync(allocation);
+
+    public override ValueTask<bool> WriteCompressedAsync(long offset, ReadOnlyMemory<byte> cluster) => Inner.WriteCompressedAsync(offset, cluster);
 
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags) => Inner.ZeroAsync(offset, length, flags);
 
@@ -36,7 +42,8 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
 
     public override ValueTask FlushAsync() => Inner.FlushAsync();
 
-    public override ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null) => Inner.ResizeAsync(size, fillNewSpace);
+    public override ValueTask ResizeAsync(long size, Func<ValueTask>? fillNewSpace = null, Preallocation preallocation = Preallocation.Off) =>
+        Inner.ResizeAsync(size, fillNewSpace, preallocation);
 
     public override ValueTask DisposeAsync() => Inner.DisposeAsync();
 

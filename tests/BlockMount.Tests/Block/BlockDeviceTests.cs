@@ -150,7 +150,7 @@ public sealed class BlockDeviceTests
 
         public override ValueTask<BlockStatus> StatusAsync(long offset, long length, MapPurpose purpose) => inner.StatusAsync(offset, length, purpose);
 
-        public override ValueTask ResizeAsync(long size) => inner.ResizeAsync(size);
+        public override ValueTask ResizeAsync(long size, Preallocation preallocation = Preallocation.Off) => inner.ResizeAsync(size);
 
         public override ValueTask DisposeAsync() => inner.DisposeAsync();
     }

@@ -1,6 +1,4 @@
 using BlockMount.TestSupport;
-using BlockMount.TestSupport.Faults;
-using BlockMount.TestSupport.Images;
 using BlockMount.TestSupport.Model;
 using BlockMount.TestSupport.Mutants;
 using Xunit;
@@ -8,7 +6,7 @@ using Xunit.Abstractions;
 
 namespace BlockMount.Tests.FailNth;
 
-/// <summary>Proves the fail-Nth harness: with a mistake in the handling of errors, the runs of <see cref="FailNthTests"/> report it.</summary>
+/// <summary>Proves the fail-Nth harness: with a mistake in the handling of errors, the runs of <see cref="FailNthMatrix"/> report it.</summary>
 public sealed class FailNthMutantTests(ITestOutputHelper output)
 {
     private static readonly GuestOperation s_read = new(GuestOperationKind.Read, 100, 30000, 99);
@@ -41,15 +39,7 @@ public sealed class FailNthMutantTests(ITestOutputHelper output)
     {
         try
         {
-            foreach (ImageGeometry geometry in FailNthTests.s_geometries)
-            {
-                FailNthRun run = await FailNthRun.PrepareAsync(geometry, FailNthTests.s_preparation, createMutant);
-                foreach (FaultPlan plan in FailNthTests.s_plans)
-                {
-                    await run.FailEveryCallAsync(operation, plan, fromOpen: false);
-                }
-            }
-
+            await FailNthMatrix.FailEveryCallAsync(operation, createMutant);
             return null;
         }
         catch (ModelMismatchException mismatch)

@@ -1,6 +1,4 @@
 using BlockMount.Base;
-using BlockMount.Block.Devices;
-using BlockMount.Formats;
 using BlockMount.Formats.Qcow2.Check;
 using BlockMount.TestSupport;
 using BlockMount.TestSupport.Faults;
@@ -20,10 +18,10 @@ internal sealed class FailNthRun
 
     private readonly TestChain _chain;
     private readonly byte[] _preparedFile;
-    private readonly byte[] _before;
+    private readonly DiskModel _before;
     private readonly Func<Mutant>? _createMutant;
 
-    private FailNthRun(TestChain chain, byte[] preparedFile, byte[] before, Func<Mutant>? createMutant)
+    private FailNthRun(TestChain chain, byte[] preparedFile, DiskModel before, Func<Mutant>? createMutant)
     {
         _createMutant = createMutant;
         _chain = chain;
@@ -37,15 +35,15 @@ internal sealed class FailNthRun
         ImageGeometry geometry, IReadOnlyList<GuestOperation> preparation, Func<Mutant>? createMutant = null)
     {
         TestChain chain = await TestChain.CreateAsync(geometry, seed: 7);
-        BlockDevice device = await chain.OpenAsync(chain.Top.Reopen());
+        TestDisk disk = await chain.OpenDiskAsync(chain.Top.Reopen());
+        DiskModel before = new(chain.InitialContent);
         foreach (GuestOperation operation in preparation)
         {
-            await ApplyAsync(device, operation);
+            await disk.ApplyAsync(operation);
+            before.Apply(operation);
         }
 
-        byte[] before = new byte[device.Size];
-        await device.ReadAsync(0, before);
-        await device.DisposeAsync();
+        await disk.DisposeAsync();
         return new FailNthRun(chain, chain.Top.ToArray(), before, createMutant);
     }
 
@@ -84,16 +82,16 @@ internal sealed class FailNthRun
 
     private async Task<bool> RunAsync(GuestOperation operation, FaultyFile faulty, FaultPlan plan, bool fromOpen)
     {
-        BlockDevice device = await _chain.OpenAsync(faulty, _createMutant?.Invoke());
+        TestDisk disk = await _chain.OpenDiskAsync(faulty, _createMutant?.Invoke());
         if (!fromOpen)
         {
             faulty.SetPlan(plan);
         }
 
         bool succeeded = await SucceedsAsync(() => operation.Kind == GuestOperationKind.Read
-            ? ReadAsync(device, operation, plan)
-            : ApplyAsync(device, operation));
-        return await SucceedsAsync(device.DisposeAsync) && succeeded;
+            ? ReadAsync(disk, operation, plan)
+            : disk.ApplyAsync(operation));
+        return await SucceedsAsync(disk.DisposeAsync) && succeeded;
     }
 
     private static async Task<bool> SucceedsAsync(Func<ValueTask> action)
@@ -110,88 +108,35 @@ internal sealed class FailNthRun
     }
 
     // A read that succeeds must have read the right bytes.
-    private async ValueTask ReadAsync(BlockDevice device, GuestOperation operation, FaultPlan plan)
+    private async ValueTask ReadAsync(TestDisk disk, GuestOperation operation, FaultPlan plan)
     {
         byte[] read = new byte[operation.Length];
-        await device.ReadAsync(operation.Offset, read);
-        Assert(read.AsSpan().SequenceEqual(_before.AsSpan((int)operation.Offset, operation.Length)), plan, "the read succeeded with wrong bytes");
+        await disk.ApplyAsync(operation, read);
+        Assert(read.AsSpan().SequenceEqual(_before.Content.Span.Slice((int)operation.Offset, operation.Length)), plan, "the read succeeded with wrong bytes");
     }
 
     private async Task JudgeAsync(MemoryFile memory, GuestOperation operation, FaultPlan plan, bool succeeded)
     {
         CheckReport report = await ConsistencyCheck.RunAsync(memory.Reopen(readOnly: true));
         Assert(report.Corruptions == 0, plan, report.ToString());
-        BlockDevice device = await _chain.OpenAsync(memory.Reopen());
-        byte[] after = new byte[device.Size];
-        await device.ReadAsync(0, after);
-        await device.DisposeAsync();
-        byte[] expected = Expected(operation);
-        Assert(after.Length == expected.Length || (!succeeded && after.Length == _before.Length), plan, $"the disk has {after.Length} bytes");
+        TestDisk disk = await _chain.OpenDiskAsync(memory.Reopen());
+        byte[] after = new byte[disk.Device.Size];
+        await disk.Device.ReadAsync(0, after);
+        await disk.DisposeAsync();
+        DiskModel expected = _before.Clone();
+        expected.Apply(operation);
+        Assert(after.Length == expected.Size || (!succeeded && after.Length == _before.Size), plan, $"the disk has {after.Length} bytes");
         for (int offset = 0; offset < after.Length; offset += SectorSize)
         {
             ReadOnlySpan<byte> sector = after.AsSpan(offset, SectorSize);
-            bool isNew = offset < expected.Length && sector.SequenceEqual(expected.AsSpan(offset, SectorSize));
-            bool mayBeOld = (!succeeded || operation.Kind == GuestOperationKind.Discard) && offset < _before.Length;
-            bool isOld = mayBeOld && sector.SequenceEqual(_before.AsSpan(offset, SectorSize));
+            bool isNew = offset < expected.Size && sector.SequenceEqual(expected.Content.Span.Slice(offset, SectorSize));
+            bool mayBeOld = (!succeeded || operation.Kind == GuestOperationKind.Discard) && offset < _before.Size;
+            bool isOld = mayBeOld && sector.SequenceEqual(_before.Content.Span.Slice(offset, SectorSize));
             Assert(isNew || isOld, plan, $"the sector at {offset} holds neither old nor new data (operation {(succeeded ? "succeeded" : "failed")})");
         }
 
         CheckReport closed = await ConsistencyCheck.RunAsync(memory.Reopen(readOnly: true));
         Assert(closed.Corruptions == 0, plan, closed.ToString());
-    }
-
-    private byte[] Expected(GuestOperation operation)
-    {
-        byte[] content = (byte[])_before.Clone();
-        switch (operation.Kind)
-        {
-            case GuestOperationKind.Write:
-                operation.Data().CopyTo(content, operation.Offset);
-                break;
-            case GuestOperationKind.Zero:
-            case GuestOperationKind.ZeroMayUnmap:
-            case GuestOperationKind.Discard:
-                content.AsSpan((int)operation.Offset, operation.Length).Clear();
-                break;
-            case GuestOperationKind.Resize:
-                Array.Resize(ref content, (int)operation.Offset);
-                break;
-            default:
-                break;
-        }
-
-        return content;
-    }
-
-    private static async ValueTask ApplyAsync(BlockDevice device, GuestOperation operation)
-    {
-        switch (operation.Kind)
-        {
-            case GuestOperationKind.Read:
-                await device.ReadAsync(operation.Offset, new byte[operation.Length]);
-                break;
-            case GuestOperationKind.Write:
-                await device.WriteAsync(operation.Offset, operation.Data());
-                break;
-            case GuestOperationKind.Zero:
-                await device.ZeroAsync(operation.Offset, operation.Length, ZeroFlags.None);
-                break;
-            case GuestOperationKind.ZeroMayUnmap:
-                await device.ZeroAsync(operation.Offset, operation.Length, ZeroFlags.MayUnmap);
-                break;
-            case GuestOperationKind.Discard:
-                await device.DiscardAsync(operation.Offset, operation.Length);
-                break;
-            case GuestOperationKind.Flush:
-                await device.FlushAsync();
-                break;
-            case GuestOperationKind.Resize:
-                await device.ResizeAsync(operation.Offset);
-                break;
-            default:
-                // Reopen: opening and closing are all there is.
-                break;
-        }
     }
 
     private void Assert(bool condition, FaultPlan plan, string message)

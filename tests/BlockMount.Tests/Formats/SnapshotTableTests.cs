@@ -152,7 +152,7 @@ public sealed class SnapshotTableTests
     [InlineData(new[] { "18446744073709551615" }, "0")]
     [InlineData(new[] { "18446744073709551615", "0", "1" }, "2")]
     public void NewId_IsOneMoreThanTheHighest(string[] ids, string expected) =>
-        Assert.Equal(expected, SnapshotList.NewId([.. ids.Select(id => NewEntry with { Id = id })]));
+        Assert.Equal(expected, SnapshotNames.NewId([.. ids.Select(id => NewEntry with { Id = id })]));
 
     private static SnapshotEntry NewEntry => new()
     {

@@ -25,8 +25,19 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
     private const int FirstSeed = 60_000;
     private const int Runs = 80;
 
-    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen, SnapshotCreate, SnapshotApply, SnapshotDelete.
-    private static readonly int[] s_weights = [300, 350, 80, 80, 90, 60, 0, 0, 6, 5, 5];
+    private static readonly WorkloadMix s_mix = new()
+    {
+        { GuestOperationKind.Read, 300 },
+        { GuestOperationKind.Write, 350 },
+        { GuestOperationKind.WriteCompressed, 50 },
+        { GuestOperationKind.Zero, 80 },
+        { GuestOperationKind.ZeroMayUnmap, 80 },
+        { GuestOperationKind.Discard, 90 },
+        { GuestOperationKind.Flush, 60 },
+        { GuestOperationKind.SnapshotCreate, 6 },
+        { GuestOperationKind.SnapshotApply, 5 },
+        { GuestOperationKind.SnapshotDelete, 5 },
+    };
 
     [Fact]
     public void ConcurrentOperations_OverTheGeometryMatrix_AreLinearizable()
@@ -62,7 +73,7 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
     [Fact]
     public void FreedClustersReusedTooEarly_IsReported()
     {
-        for (int seed = FirstSeed; seed < FirstSeed + Runs; seed++)
+        for (int seed = FirstSeed; seed < FirstSeed + (3 * Runs); seed++)
         {
             try
             {
@@ -112,7 +123,7 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
         List<Task> clients = [];
         for (int i = 0; i < Clients; i++)
         {
-            clients.Add(ClientAsync(workload, new(new Random(random.Next()), geometry.ClusterSize, workload.Size, workload.Size, 512, s_weights)));
+            clients.Add(ClientAsync(workload, new(new Random(random.Next()), geometry.ClusterSize, workload.Size, workload.Size, 512, s_mix)));
         }
 
         await Task.WhenAll(clients);

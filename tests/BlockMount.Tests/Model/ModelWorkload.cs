@@ -15,8 +15,21 @@ internal static class ModelWorkload
 
     private const int OperationsPerRun = 2000;
 
-    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen, SnapshotCreate, SnapshotApply, SnapshotDelete.
-    private static readonly int[] s_weights = [250, 350, 80, 80, 100, 60, 12, 8, 6, 5, 5];
+    private static readonly WorkloadMix s_mix = new()
+    {
+        { GuestOperationKind.Read, 250 },
+        { GuestOperationKind.Write, 280 },
+        { GuestOperationKind.WriteCompressed, 70 },
+        { GuestOperationKind.Zero, 80 },
+        { GuestOperationKind.ZeroMayUnmap, 80 },
+        { GuestOperationKind.Discard, 100 },
+        { GuestOperationKind.Flush, 60 },
+        { GuestOperationKind.Resize, 12 },
+        { GuestOperationKind.Reopen, 8 },
+        { GuestOperationKind.SnapshotCreate, 6 },
+        { GuestOperationKind.SnapshotApply, 5 },
+        { GuestOperationKind.SnapshotDelete, 5 },
+    };
 
     internal static (ImageGeometry Geometry, List<GuestOperation> Workload) Make(int seed)
     {
@@ -27,14 +40,8 @@ internal static class ModelWorkload
 
     internal static List<GuestOperation> Make(Random random, ImageGeometry geometry, int sizeMax, int operations)
     {
-        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, sizeMax, granularity: 1, s_weights);
-        List<GuestOperation> workload = [];
-        for (int i = 0; i < operations; i++)
-        {
-            workload.Add(generator.Next());
-        }
-
-        return workload;
+        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, sizeMax, granularity: 1, s_mix);
+        return generator.Take(operations);
     }
 
     internal static async ValueTask<bool> FailsAsync(

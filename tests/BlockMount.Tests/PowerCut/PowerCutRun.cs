@@ -10,13 +10,48 @@ namespace BlockMount.Tests.PowerCut;
 /// <summary>One workload and the states that a power cut during it may leave. Everything follows from the seed.</summary>
 internal sealed class PowerCutRun
 {
+    internal const int FirstSequentialSeed = 10_000;
+    internal const int FirstConcurrentSeed = 20_000;
+
+    /// <summary>Seeds of a normal run of the tests.</summary>
+    internal const int SequentialRuns = 120;
+
+    /// <inheritdoc cref="SequentialRuns"/>
+    internal const int ConcurrentRuns = 60;
+
     private const int SizeMax = 48 << 10;
     private const int OperationsPerRun = 40;
     private const int RandomStatesPerCut = 4;
 
-    // Read, Write, Zero, ZeroMayUnmap, Discard, Flush, Resize, Reopen, SnapshotCreate, SnapshotApply, SnapshotDelete.
-    private static readonly int[] s_weights = [20, 400, 90, 90, 110, 130, 25, 10, 15, 12, 12];
-    private static readonly int[] s_concurrentWeights = [200, 400, 80, 80, 90, 110, 0, 0, 12, 10, 10];
+    private static readonly WorkloadMix s_mix = new()
+    {
+        { GuestOperationKind.Read, 20 },
+        { GuestOperationKind.Write, 320 },
+        { GuestOperationKind.WriteCompressed, 80 },
+        { GuestOperationKind.Zero, 90 },
+        { GuestOperationKind.ZeroMayUnmap, 90 },
+        { GuestOperationKind.Discard, 110 },
+        { GuestOperationKind.Flush, 130 },
+        { GuestOperationKind.Resize, 25 },
+        { GuestOperationKind.Reopen, 10 },
+        { GuestOperationKind.SnapshotCreate, 15 },
+        { GuestOperationKind.SnapshotApply, 12 },
+        { GuestOperationKind.SnapshotDelete, 12 },
+    };
+
+    private static readonly WorkloadMix s_concurrentMix = new()
+    {
+        { GuestOperationKind.Read, 200 },
+        { GuestOperationKind.Write, 320 },
+        { GuestOperationKind.WriteCompressed, 80 },
+        { GuestOperationKind.Zero, 80 },
+        { GuestOperationKind.ZeroMayUnmap, 80 },
+        { GuestOperationKind.Discard, 90 },
+        { GuestOperationKind.Flush, 110 },
+        { GuestOperationKind.SnapshotCreate, 12 },
+        { GuestOperationKind.SnapshotApply, 10 },
+        { GuestOperationKind.SnapshotDelete, 10 },
+    };
 
     private readonly int _seed;
     private readonly CrashWorkload _workload;
@@ -38,11 +73,13 @@ internal sealed class PowerCutRun
     internal byte[] InitialFile => _workload.InitialFile;
 
     /// <summary>One operation after the other.</summary>
-    internal static async ValueTask<PowerCutRun> SequentialAsync(int seed)
+    /// <param name="adapt">Changes the geometry that the seed chose; null leaves it.</param>
+    internal static async ValueTask<PowerCutRun> SequentialAsync(int seed, Func<ImageGeometry, ImageGeometry>? adapt = null)
     {
         (ImageGeometry geometry, Random random) = Choose(seed);
-        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, s_weights);
-        return await OfAsync(seed, geometry, Enumerable.Range(0, OperationsPerRun).Select(_ => generator.Next()));
+        geometry = adapt?.Invoke(geometry) ?? geometry;
+        WorkloadGenerator generator = new(random, geometry.ClusterSize, geometry.Size, SizeMax, granularity: 1, s_mix);
+        return await OfAsync(seed, geometry, generator.Take(OperationsPerRun));
     }
 
     /// <summary>The given operations, one after the other, and a clean close.</summary>
@@ -55,9 +92,9 @@ internal sealed class PowerCutRun
     /// <summary>Random operations, one after the other, on an image with a history; its content counts as flushed.</summary>
     internal static async ValueTask<PowerCutRun> OnImageAsync(int seed, TestChain chain)
     {
-        WorkloadGenerator generator = new(new Random(seed), chain.Geometry.ClusterSize, chain.Geometry.Size, SizeMax, granularity: 1, s_weights);
+        WorkloadGenerator generator = new(new Random(seed), chain.Geometry.ClusterSize, chain.Geometry.Size, SizeMax, granularity: 1, s_mix);
         CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax);
-        return await OnAsync(seed, chain, workload, Enumerable.Range(0, OperationsPerRun).Select(_ => generator.Next()));
+        return await OnAsync(seed, chain, workload, generator.Take(OperationsPerRun));
     }
 
     /// <summary>Random operations on what an earlier power cut left; its content now counts as flushed.</summary>
@@ -66,15 +103,16 @@ internal sealed class PowerCutRun
         MemoryFile top = left.ToFile();
         byte[] content = await ReadAllAsync(earlier.Chain, new MemoryFile("copy", readOnly: false, top.Content));
         CrashWorkload workload = await CrashWorkload.OpenAsync(earlier.Chain, top, content, SizeMax);
-        WorkloadGenerator generator = new(new Random(seed), earlier.Geometry.ClusterSize, content.Length, SizeMax, granularity: 1, s_weights);
-        return await OnAsync(seed, earlier.Chain, workload, Enumerable.Range(0, 6).Select(_ => generator.Next()));
+        WorkloadGenerator generator = new(new Random(seed), earlier.Geometry.ClusterSize, content.Length, SizeMax, granularity: 1, s_mix);
+        return await OnAsync(seed, earlier.Chain, workload, generator.Take(6));
     }
 
     /// <summary>Four clients at once, every storage call delayed; the seed decides all orders.</summary>
-    internal static PowerCutRun Concurrent(int seed, int operationsPerClient = OperationsPerRun / 4)
+    /// <param name="adapt">Changes the geometry that the seed chose; null leaves it.</param>
+    internal static PowerCutRun Concurrent(int seed, int operationsPerClient = OperationsPerRun / 4, Func<ImageGeometry, ImageGeometry>? adapt = null)
     {
         PowerCutRun? run = null;
-        SimulationContext.Run(seed, async context => run = await ConcurrentAsync(context, seed, operationsPerClient));
+        SimulationContext.Run(seed, async context => run = await ConcurrentAsync(context, seed, operationsPerClient, adapt));
         return run!;
     }
 
@@ -153,15 +191,16 @@ internal sealed class PowerCutRun
         return (ImageGeometry.Choose(random, SizeMax / 2), random);
     }
 
-    private static async Task<PowerCutRun> ConcurrentAsync(SimulationContext context, int seed, int operationsPerClient)
+    private static async Task<PowerCutRun> ConcurrentAsync(SimulationContext context, int seed, int operationsPerClient, Func<ImageGeometry, ImageGeometry>? adapt)
     {
         (ImageGeometry geometry, Random random) = Choose(seed);
+        geometry = adapt?.Invoke(geometry) ?? geometry;
         TestChain chain = await TestChain.CreateAsync(geometry, seed);
         CrashWorkload workload = await CrashWorkload.OpenAsync(chain, SizeMax, context.PauseAsync);
         List<Task> clients = [];
         for (int i = 0; i < 4; i++)
         {
-            WorkloadGenerator generator = new(new Random(random.Next()), geometry.ClusterSize, geometry.Size, geometry.Size, granularity: 512, s_concurrentWeights);
+            WorkloadGenerator generator = new(new Random(random.Next()), geometry.ClusterSize, geometry.Size, geometry.Size, granularity: 512, s_concurrentMix);
             clients.Add(ClientAsync(workload, generator, operationsPerClient, context));
         }
 

@@ -13,14 +13,11 @@ namespace BlockMount.Tests.PowerCut;
 /// </summary>
 public sealed class PowerCutTests(ITestOutputHelper output)
 {
-    private const int SequentialRuns = 120;
-    private const int ConcurrentRuns = 60;
-
     [Fact]
     public async Task PowerCut_AnywhereInAWorkload_LosesNothingFlushed()
     {
         int states = 0;
-        foreach (int seed in TestBudget.Seeds(10_000, SequentialRuns))
+        foreach (int seed in TestBudget.Seeds(PowerCutRun.FirstSequentialSeed, PowerCutRun.SequentialRuns))
         {
             PowerCutRun run = await PowerCutRun.SequentialAsync(seed);
             (int judged, CrashVerdict verdict) = await run.JudgeAsync();
@@ -35,7 +32,7 @@ public sealed class PowerCutTests(ITestOutputHelper output)
     public async Task PowerCut_WithOperationsInFlight_LosesNothingFlushed()
     {
         int states = 0;
-        foreach (int seed in TestBudget.Seeds(20_000, ConcurrentRuns))
+        foreach (int seed in TestBudget.Seeds(PowerCutRun.FirstConcurrentSeed, PowerCutRun.ConcurrentRuns))
         {
             PowerCutRun run = PowerCutRun.Concurrent(seed);
             (int judged, CrashVerdict verdict) = await run.JudgeAsync();

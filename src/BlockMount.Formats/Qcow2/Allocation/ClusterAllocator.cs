@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using BlockMount.Base;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Storage;
 
@@ -15,17 +14,22 @@ public sealed class ClusterAllocator
     private readonly Geometry _geometry;
     private readonly RefcountTable _refcounts;
     private readonly WriteBackOrder _order;
+    private readonly OverlapChecks _checks;
 
     // Every cluster below is in use.
     private HostCluster _firstFree;
 
-    public ClusterAllocator(StorageFile file, Geometry geometry, RefcountTable refcounts, WriteBackOrder order)
+    public ClusterAllocator(StorageFile file, Geometry geometry, RefcountTable refcounts, WriteBackOrder order, OverlapChecks checks)
     {
+        _checks = checks;
         _file = file;
         _geometry = geometry;
         _refcounts = refcounts;
         _order = order;
     }
+
+    /// <summary>Called, under the mutex, when a cluster's last reference has been taken from it; null for nobody.</summary>
+    public Action<HostCluster>? ClusterFreed { get; set; }
 
     /// <summary>
     /// Takes 1 to <paramref name="count"/> contiguous clusters, with refcount 1. On failure nothing was taken.
@@ -85,16 +89,14 @@ public sealed class ClusterAllocator
         ulong refcount = await _refcounts.GetAsync(cluster);
         if (refcount == 0)
         {
-            throw new BlockIOException(
-                Errno.EIO,
-                $"freeing cluster {cluster.Index} whose refcount is 0 already",
-                "The image is damaged: stop writing to it and run 'qemu-img check'");
+            throw _checks.Health.Damaged("a cluster that is in use has refcount 0", _geometry.OffsetOf(cluster));
         }
 
         await _refcounts.SetAsync(cluster, refcount - 1);
-        if (refcount == 1 && cluster.Index < _firstFree.Index)
+        if (refcount == 1)
         {
-            _firstFree = cluster;
+            ClusterFreed?.Invoke(cluster);
+            _firstFree = new HostCluster(HistoricBug.Is(Bug.D6FreedNeverReused) ? _firstFree.Index : Math.Min(_firstFree.Index, cluster.Index));
         }
     }
 
@@ -131,6 +133,8 @@ public sealed class ClusterAllocator
 
     private async ValueTask<bool> TakeAsync(HostRun run)
     {
+        // A refcount may be wrong: then the tables would be overwritten, and nobody would notice for days (RELIABILITY D4).
+        _checks.CheckAllocation(run);
         Debug.Assert(run.Start.Index > 0, "cluster 0 holds the header");
         long taken = 0;
         try

@@ -1,4 +1,5 @@
 using BlockMount.Base;
+using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Allocation;
@@ -17,20 +18,21 @@ public sealed class FreedClusters
     private readonly Geometry _geometry;
     private readonly ClusterAllocator _allocator;
     private readonly ReclaimEpoch _epoch;
-    private readonly bool _punchHoles;
+    private readonly OverlapChecks _checks;
+    private readonly DiscardPolicy _discards;
 
-    // The last time that a data cluster was hidden; long ago at first.
-    private long _hiddenIn = -2;
     private List<Freed> _unlinked = [];
     private readonly Queue<Freed> _durable = new();
 
-    public FreedClusters(StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, bool punchHoles)
+    public FreedClusters(
+        StorageFile file, Geometry geometry, ClusterAllocator allocator, ReclaimEpoch epoch, OverlapChecks checks, DiscardPolicy discards)
     {
+        _checks = checks;
         _file = file;
         _geometry = geometry;
         _allocator = allocator;
         _epoch = epoch;
-        _punchHoles = punchHoles;
+        _discards = discards;
     }
 
     /// <summary>Nothing is waiting in any gate.</summary>
@@ -40,30 +42,17 @@ public sealed class FreedClusters
     public bool IsCrowded => _unlinked.Count >= UnlinkedMax;
 
     /// <summary>Takes in a run that the tables in memory have just stopped pointing to.</summary>
-    public void Unlinked(HostRun run)
+    public void Unlinked(HostRun run, FreeReason reason)
     {
-        if (_unlinked.Count > 0 && _unlinked[^1] is var last && last.Epoch == _epoch.Current && last.Run.End == run.Start)
+        if (_unlinked.Count > 0 && _unlinked[^1] is var last
+            && last.Epoch == _epoch.Current && last.Reason == reason && last.Run.End == run.Start)
         {
             _unlinked[^1] = last with { Run = new HostRun(last.Run.Start, last.Run.Count + run.Count) };
             return;
         }
 
-        _unlinked.Add(new Freed(run, _epoch.Current));
+        _unlinked.Add(new Freed(run, _epoch.Current, reason));
     }
-
-    /// <summary>
-    /// The tables in memory have just turned data clusters into zeros and kept the clusters for later. Until <see cref="IsHiddenOutOfSight"/>
-    /// somebody may still write to them what is older than the zeros.
-    /// </summary>
-    public void Hidden()
-    {
-        _hiddenIn = _epoch.Current;
-        // Tries to begin the next epoch, so that the leases of later writes do not count among those that are waited for.
-        _epoch.HasPassed(_hiddenIn);
-    }
-
-    /// <summary>Everyone who may have seen hidden clusters as data has left: they can be filled again.</summary>
-    public bool IsHiddenOutOfSight => _epoch.HasPassed(_hiddenIn);
 
     /// <summary>
     /// Takes out what the tables that are being written now no longer point to. Give it to <see cref="NowDurable"/> when they have been
@@ -91,9 +80,9 @@ public sealed class FreedClusters
     /// <summary>Frees what has passed the first two gates. On failure the rest stays in quarantine.</summary>
     public async ValueTask ReleaseReadyAsync()
     {
-        while (_durable.TryPeek(out Freed freed) && _epoch.HasPassed(freed.Epoch))
+        while (_durable.TryPeek(out Freed freed) && (_epoch.HasPassed(freed.Epoch) || HistoricBug.Is(Bug.D2FreedClusterReusedInFlight)))
         {
-            if (_punchHoles)
+            if (_discards.Passes(freed.Reason) && !HistoricBug.Is(Bug.D3HolePunchedAfterReuse))
             {
                 await PunchAsync(freed.Run);
             }
@@ -103,6 +92,12 @@ public sealed class FreedClusters
             await _allocator.ReleaseAsync(freed.Run);
         }
     }
+
+    /// <summary>
+    /// Gives back the space of clusters that were discarded and stay linked as preallocated zeros. The caller holds the lock of their guest clusters,
+    /// so that nobody fills them before the hole is there (RELIABILITY D3); an older write that is still on its way may take the space again.
+    /// </summary>
+    public ValueTask PunchKeptAsync(HostRun run) => _discards.PassRequest ? PunchCoreAsync(run) : ValueTask.CompletedTask;
 
     // Before the refcount drops, so a hole can never be punched into a cluster that was handed out again (RELIABILITY D3).
     private async ValueTask PunchAsync(HostRun run)
@@ -124,8 +119,9 @@ public sealed class FreedClusters
         }
     }
 
-    private async ValueTask PunchCoreAsync(HostRun run)
+    internal async ValueTask PunchCoreAsync(HostRun run)
     {
+        _checks.CheckData(run);
         try
         {
             await _file.PunchHoleAsync(_geometry.OffsetOf(run.Start), run.Count << _geometry.ClusterBits);
@@ -138,5 +134,5 @@ public sealed class FreedClusters
 
     /// <summary>A run in quarantine.</summary>
     /// <param name="Epoch">The reclaim epoch in which it was unlinked.</param>
-    public readonly record struct Freed(HostRun Run, long Epoch);
+    public readonly record struct Freed(HostRun Run, long Epoch, FreeReason Reason);
 }

@@ -17,10 +17,18 @@ public sealed class L2TableAllocation
     private readonly ClusterAllocator _allocator;
     private readonly FreedClusters _freed;
     private readonly WriteBackOrder _order;
+    private readonly OverlapChecks _checks;
 
     public L2TableAllocation(
-        StorageFile file, Geometry geometry, GuestTables tables, ClusterAllocator allocator, FreedClusters freed, WriteBackOrder order)
+        StorageFile file,
+        Geometry geometry,
+        GuestTables tables,
+        ClusterAllocator allocator,
+        FreedClusters freed,
+        WriteBackOrder order,
+        OverlapChecks checks)
     {
+        _checks = checks;
         _file = file;
         _geometry = geometry;
         _tables = tables;
@@ -35,11 +43,20 @@ public sealed class L2TableAllocation
         L1Entry entry = _tables.L1EntryOf(cluster);
         if (entry.IsPresent && entry.IsCopied)
         {
+            // Before anything is changed in it; the write-back asks again.
+            _checks.CheckTable(MetadataKinds.ActiveL2, entry.TableOffset, _geometry.ClusterSize);
             return;
+        }
+
+        if (entry.IsPresent)
+        {
+            // It is freed once it has been copied.
+            _checks.CheckTable(MetadataKinds.ActiveL2, entry.TableOffset, _geometry.ClusterSize, sharedWith: MetadataKinds.InactiveL2);
         }
 
         (HostRun run, bool fresh) = await _allocator.AllocateAsync(1);
         long offset = _geometry.OffsetOf(run.Start);
+        _checks.Add(run, MetadataKinds.ActiveL2);
         try
         {
             _tables.L2.Drop(offset, _geometry.ClusterSize);
@@ -54,15 +71,23 @@ public sealed class L2TableAllocation
         }
         catch
         {
+            _checks.Remove(run, MetadataKinds.ActiveL2);
             await _allocator.ReleaseAsync(run);
             throw;
         }
 
         _order.TablesAfterFlush();
         _tables.L1.Set(_geometry.L1Index(cluster), L1Entry.ForOwnTable(offset));
+        if (HistoricBug.Is(Bug.D4LiveTableHandedOut) && !fresh)
+        {
+            await _allocator.ReleaseAsync(run);
+        }
+
         if (entry.IsPresent)
         {
-            _freed.Unlinked(new HostRun(_geometry.HostClusterOf(entry.TableOffset), 1));
+            HostRun old = new(_geometry.HostClusterOf(entry.TableOffset), 1);
+            _checks.Remove(old, MetadataKinds.ActiveL2);
+            _freed.Unlinked(old, FreeReason.Other);
         }
     }
 

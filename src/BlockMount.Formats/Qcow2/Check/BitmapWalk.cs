@@ -3,16 +3,24 @@ using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Check;
 
+/// <summary>One entry of the bitmap directory that can be followed.</summary>
+/// <param name="Place">Host offset of the entry.</param>
+/// <param name="EntryBytes">Bytes of the entry, padding included.</param>
+/// <param name="TableOffset">Host offset of the bitmap's table.</param>
+/// <param name="TableBytes">Bytes of the table.</param>
+internal readonly record struct BitmapDirectoryEntry(long Place, int EntryBytes, long TableOffset, long TableBytes);
+
 /// <summary>Visits the host clusters of persistent bitmaps: directory, tables, data (qcow2 specification, "Bitmaps").</summary>
 internal sealed class BitmapWalk
 {
+    internal const ulong OffsetMask = 0x00fffffffffffe00;
     private const int DirectoryEntryMinimum = 24;
-    private const ulong OffsetMask = 0x00fffffffffffe00;
     private const ulong Reserved = 0xff000000000001fe;
     private const ulong AllOnes = 1;
+    private const int NameBytesMax = 1023;
 
-    // 1 GiB of entries is more than any bitmap of the format can need.
-    private const long TableBytesMax = 1L << 30;
+    // More entries than that QEMU does not read.
+    private const long TableEntriesMax = 0x8000000;
 
     private readonly StorageFile _file;
     private readonly CheckedLayout _layout;
@@ -25,65 +33,131 @@ internal sealed class BitmapWalk
         _references = references;
     }
 
+    /// <summary>Bitmaps that are damaged, as indices into the directory; filled by <see cref="RunAsync"/>.</summary>
+    internal List<int> Damaged { get; } = [];
+
+    /// <summary>The directory itself cannot be read to its end; no bitmap can be trusted.</summary>
+    internal bool IsDirectoryDamaged { get; private set; }
+
+    /// <summary>The entries up to the first that cannot be read; filled by <see cref="RunAsync"/>.</summary>
+    internal List<BitmapDirectoryEntry> Entries { get; } = [];
+
     /// <summary>Counts every reference into the current window.</summary>
     internal async ValueTask RunAsync()
     {
-        if (_layout.BitmapCount == 0)
+        if (_layout.BitmapExtensionPlace == 0)
         {
             return;
         }
 
-        long offset = _layout.BitmapDirectoryOffset;
-        long end = offset + Math.Min(_layout.BitmapDirectoryLength, long.MaxValue - offset);
-        _references.Add(offset, _layout.BitmapDirectoryLength, ClusterUse.Structure, active: true, referrer: 0);
-        byte[] entry = new byte[DirectoryEntryMinimum];
-        for (int i = 0; i < _layout.BitmapCount; i++)
+        if (_layout.BitmapExtensionFault() is { } fault)
         {
-            if (offset > Math.Min(end, _layout.FileLength) - DirectoryEntryMinimum)
-            {
-                _references.Report(CheckFindingKind.Unreadable, offset, $"bitmap {i} at {offset} lies past the end of the directory");
-                return;
-            }
+            DirectoryFault(_layout.BitmapExtensionPlace, fault);
+            return;
+        }
 
-            await _file.ReadAsync(offset, entry);
-            long tableOffset = (long)(BinaryPrimitives.ReadUInt64BigEndian(entry) & long.MaxValue);
-            long tableBytes = BinaryPrimitives.ReadUInt32BigEndian(entry.AsSpan(8)) * 8L;
-            int name = BinaryPrimitives.ReadUInt16BigEndian(entry.AsSpan(18));
-            uint extra = BinaryPrimitives.ReadUInt32BigEndian(entry.AsSpan(20));
-            await VisitTableAsync(tableOffset, tableBytes, offset);
-            offset += (DirectoryEntryMinimum + extra + name + 7L) & ~7L;
+        if (!_references.Add(_layout.BitmapDirectoryOffset, _layout.BitmapDirectoryLength, ClusterUses.Bitmaps, active: true, _layout.BitmapExtensionPlace))
+        {
+            IsDirectoryDamaged = true;
+            return;
+        }
+
+        if (await ReadDirectoryAsync())
+        {
+            for (int i = 0; i < Entries.Count; i++)
+            {
+                await VisitTableAsync(i, Entries[i]);
+            }
         }
     }
 
-    private async ValueTask VisitTableAsync(long tableOffset, long tableBytes, long referrer)
+    private async ValueTask<bool> ReadDirectoryAsync()
     {
-        if ((tableOffset & (_layout.ClusterSize - 1)) != 0 || tableBytes > TableBytesMax)
+        long offset = _layout.BitmapDirectoryOffset;
+        long end = offset + _layout.BitmapDirectoryLength;
+        byte[] entry = new byte[DirectoryEntryMinimum];
+        for (int i = 0; i < _layout.BitmapCount; i++)
         {
-            _references.Report(CheckFindingKind.Misaligned, referrer, $"the bitmap at {referrer} has a table of {tableBytes} bytes at {tableOffset}");
+            if (offset > end - DirectoryEntryMinimum)
+            {
+                return DirectoryFault(offset, $"bitmap {i} at {offset} lies past the end of the directory");
+            }
+
+            await _file.ReadAsync(offset, entry);
+            string? fault = EntryFault(entry, end - offset, out int entryBytes);
+            if (fault is not null)
+            {
+                return DirectoryFault(offset, $"the entry of bitmap {i} at {offset} {fault}");
+            }
+
+            Entries.Add(new BitmapDirectoryEntry(
+                offset, entryBytes, (long)(BinaryPrimitives.ReadUInt64BigEndian(entry) & long.MaxValue), BinaryPrimitives.ReadUInt32BigEndian(entry.AsSpan(8)) * 8L));
+            offset += entryBytes;
+        }
+
+        return offset == end || DirectoryFault(offset, $"the bitmap directory ends at {offset}, the header says {end}");
+    }
+
+    private string? EntryFault(ReadOnlySpan<byte> entry, long left, out int entryBytes)
+    {
+        ulong tableOffset = BinaryPrimitives.ReadUInt64BigEndian(entry);
+        uint tableEntries = BinaryPrimitives.ReadUInt32BigEndian(entry[8..]);
+        int name = BinaryPrimitives.ReadUInt16BigEndian(entry[18..]);
+        uint extra = BinaryPrimitives.ReadUInt32BigEndian(entry[20..]);
+        entryBytes = (int)Math.Min((DirectoryEntryMinimum + (long)extra + name + 7) & ~7L, int.MaxValue);
+        if (entryBytes > left || name is 0 or > NameBytesMax || extra != 0)
+        {
+            return $"has {extra} bytes of extra data and {name} of name";
+        }
+
+        uint flags = BinaryPrimitives.ReadUInt32BigEndian(entry[12..]);
+        if ((flags & ~3u) != 0 || entry[16] != 1 || entry[17] is < 9 or > 31)
+        {
+            return $"has flags {flags:x}, type {entry[16]} and granularity_bits {entry[17]}";
+        }
+
+        return tableEntries is 0 or > (uint)TableEntriesMax || tableOffset == 0 || !_layout.IsAligned((long)(tableOffset & long.MaxValue)) || tableOffset >= OnDisk.Qcow2Limits.HostOffsetEnd
+            ? $"has a table of {tableEntries} entries at {tableOffset}"
+            : null;
+    }
+
+    private bool DirectoryFault(long place, string description)
+    {
+        IsDirectoryDamaged = true;
+        _references.Report(CheckFindingKind.Unreadable, place, description);
+        return false;
+    }
+
+    private async ValueTask VisitTableAsync(int bitmap, BitmapDirectoryEntry directory)
+    {
+        if (!_references.Add(directory.TableOffset, directory.TableBytes, ClusterUses.Bitmaps, active: true, directory.Place))
+        {
+            Damaged.Add(bitmap);
             return;
         }
 
-        _references.Add(tableOffset, tableBytes, ClusterUse.Structure, active: true, referrer);
-        if (tableOffset + tableBytes - _layout.FileLength >= _layout.ClusterSize)
-        {
-            return;
-        }
-
-        TableReader table = new(_file, tableBytes);
-        table.Select(tableOffset, tableBytes);
-        for (long i = 0; i < tableBytes / 8; i++)
+        TableReader table = new(_file, directory.TableBytes);
+        table.Select(directory.TableOffset, directory.TableBytes);
+        bool damaged = false;
+        for (long i = 0; i < directory.TableBytes / 8; i++)
         {
             ulong entry = await table.ReadAsync(i);
             long offset = (long)(entry & OffsetMask);
-            long place = tableOffset + (i * 8);
-            if ((entry & Reserved) != 0 || (offset != 0 && (entry & AllOnes) != 0))
+            long place = directory.TableOffset + (i * 8);
+            if ((entry & Reserved) != 0 || (offset != 0 && (entry & AllOnes) != 0) || !_layout.IsAligned(offset))
             {
                 _references.Report(CheckFindingKind.ReservedBits, place, $"the bitmap table entry at {place} is {entry:x}");
+                damaged = true;
             }
             else if (offset != 0)
             {
-                _references.Add(offset, _layout.ClusterSize, ClusterUse.Structure, active: true, place);
+                damaged |= !_references.Add(offset, _layout.ClusterSize, ClusterUses.Bitmaps, active: true, place);
             }
+        }
+
+        if (damaged)
+        {
+            Damaged.Add(bitmap);
         }
     }
 }

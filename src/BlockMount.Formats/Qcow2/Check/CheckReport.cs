@@ -26,6 +26,12 @@ public enum CheckFindingKind
 
     /// <summary>A structure cannot be read as what it should be (snapshot table, bitmap directory). Corruption.</summary>
     Unreadable,
+
+    /// <summary>A cluster has more references than a refcount of the image's width can say. Corruption.</summary>
+    Overflow,
+
+    /// <summary>A part of the check could not be done. No verdict on that part.</summary>
+    Unchecked,
 }
 
 /// <summary>One thing that is wrong.</summary>
@@ -33,7 +39,9 @@ public enum CheckFindingKind
 /// <param name="Description">With the values, for people.</param>
 public sealed record CheckFinding(CheckFindingKind Kind, long HostOffset, string Description);
 
-/// <summary>The result of a <see cref="ConsistencyCheck"/>. Counts are complete; the list of findings is cut off.</summary>
+/// <summary>
+/// The result of a <see cref="ConsistencyCheck"/>. Counts are complete, and equal to those of qemu-img check; the list of findings is cut off.
+/// </summary>
 public sealed class CheckReport
 {
     /// <summary>Findings kept at most; further ones are only counted.</summary>
@@ -47,8 +55,26 @@ public sealed class CheckReport
     /// <summary>Findings that endanger the content.</summary>
     public long Corruptions { get; private set; }
 
+    /// <summary>
+    /// Those of <see cref="Corruptions"/> that qemu-img check does not count: overlapping structures with refcounts that agree, entries of an
+    /// external data file that lead elsewhere, reserved bits that it does not look at.
+    /// </summary>
+    public long CorruptionsUnknownToQemu { get; private set; }
+
+    /// <summary>Those of <see cref="Corruptions"/> that are wrong COPIED flags.</summary>
+    internal long WrongCopiedFlags { get; private set; }
+
     /// <summary>Host clusters that are allocated and not used.</summary>
     public long Leaks { get; private set; }
+
+    /// <summary>Parts of the check that could not be done.</summary>
+    public long CheckErrors { get; private set; }
+
+    /// <summary>Corruptions that a repair has removed.</summary>
+    public long CorruptionsFixed { get; internal set; }
+
+    /// <summary>Leaks that a repair has removed.</summary>
+    public long LeaksFixed { get; internal set; }
 
     /// <summary>Clusters of the guest disk.</summary>
     public long TotalClusters { get; internal set; }
@@ -56,24 +82,45 @@ public sealed class CheckReport
     /// <summary>Guest clusters with a host cluster, compressed ones included.</summary>
     public long AllocatedClusters { get; internal set; }
 
+    /// <summary>Guest clusters whose host cluster does not follow that of the guest cluster before them in the same L2 table; compressed ones all count.</summary>
+    public long FragmentedClusters { get; internal set; }
+
     /// <summary>Guest clusters that are stored compressed.</summary>
     public long CompressedClusters { get; internal set; }
 
     /// <summary>End of the last host cluster in use, in bytes.</summary>
     public long ImageEndOffset { get; internal set; }
 
-    /// <summary>No corruption and no leak.</summary>
-    public bool IsClean => Corruptions == 0 && Leaks == 0;
+    /// <summary>Clusters that two entries of the active tables refer to, correctly counted. Legal, and odd: no program makes such images.</summary>
+    public long SharedActiveClusters { get; internal set; }
 
-    internal void Add(CheckFindingKind kind, long hostOffset, string description)
+    /// <summary>The refcount structure cannot be mended in place: blocks are missing, unusable, or overlap with something else.</summary>
+    public bool RefcountsNeedRebuild { get; internal set; }
+
+    /// <summary>The guest ranges whose content the findings put in doubt.</summary>
+    public GuestDamage Damage { get; } = new();
+
+    /// <summary>No corruption, no leak, and everything was checked.</summary>
+    public bool IsClean => Corruptions == 0 && Leaks == 0 && CheckErrors == 0;
+
+    /// <summary>The exit code of qemu-img check: 1 could not be checked completely, 2 corruptions, 3 leaks only, 0 clean.</summary>
+    public int ExitCode => CheckErrors > 0 ? 1 : Corruptions > 0 ? 2 : Leaks > 0 ? 3 : 0;
+
+    internal void Add(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true)
     {
-        if (kind == CheckFindingKind.Leak)
+        switch (kind)
         {
-            Leaks++;
-        }
-        else
-        {
-            Corruptions++;
+            case CheckFindingKind.Leak:
+                Leaks++;
+                break;
+            case CheckFindingKind.Unchecked:
+                CheckErrors++;
+                break;
+            default:
+                Corruptions++;
+                WrongCopiedFlags += kind == CheckFindingKind.CopiedFlag ? 1 : 0;
+                CorruptionsUnknownToQemu += knownToQemu ? 0 : 1;
+                break;
         }
 
         if (_findings.Count < FindingsMax)
@@ -85,7 +132,7 @@ public sealed class CheckReport
     /// <summary>The counts, then one line for each finding kept.</summary>
     public override string ToString()
     {
-        string head = $"{Corruptions} corruptions, {Leaks} leaks";
+        string head = $"{Corruptions} corruptions, {Leaks} leaks, {CheckErrors} check errors";
         return _findings.Count == 0
             ? head
             : $"{head}\n  {string.Join("\n  ", _findings.Select(finding => $"{finding.Kind}: {finding.Description}"))}";

@@ -1,137 +1,235 @@
 using System.Diagnostics;
+using System.Numerics;
 
 namespace BlockMount.Formats.Qcow2.Check;
 
-/// <summary>What a host cluster is used for. A cluster serves one use only, whatever the number of references.</summary>
-internal enum ClusterUse : byte
+/// <summary>What a host cluster is used for, as a set: more than one member means that owners are in each other's way.</summary>
+[Flags]
+internal enum ClusterUses : byte
 {
-    None,
+    None = 0,
 
-    /// <summary>Header, tables other than L2, refcount blocks, snapshot table, bitmaps, encryption header.</summary>
-    Structure,
+    /// <summary>Header, L1 tables, snapshot table, encryption header: written in place, and cannot be given up.</summary>
+    Structure = 1 << 0,
+
+    /// <summary>Refcount table and blocks: written in place; can be made anew.</summary>
+    Refcounts = 1 << 1,
+
+    /// <summary>Bitmap directory, tables and data.</summary>
+    Bitmaps = 1 << 2,
 
     /// <summary>An L2 table; snapshots share it with the active L1 table.</summary>
-    L2Table,
+    L2Table = 1 << 3,
 
     /// <summary>Guest data; snapshots share it with the active state.</summary>
-    Data,
+    Data = 1 << 4,
 
     /// <summary>Parts of compressed clusters; several share a host cluster.</summary>
-    Compressed,
+    Compressed = 1 << 5,
+
+    /// <summary>An entry of the active tables refers to it as table or as data.</summary>
+    OwnedByActiveState = 1 << 6,
+
+    /// <summary>Two owners of a kind that allows one: two structures, or two entries of the active tables.</summary>
+    Doubled = 1 << 7,
+
+    /// <summary>What is written in place, whatever the refcount says.</summary>
+    InPlace = Structure | Refcounts | Bitmaps,
+
+    /// <summary>The kinds of owners.</summary>
+    Kinds = InPlace | L2Table | Data | Compressed,
 }
 
 /// <summary>
-/// Counts references to the host clusters of one window, so that memory stays bounded whatever the size of the file. The walk runs once for each
-/// window and says everything again. Single-threaded.
+/// Counts references to the host clusters of one window, so that memory stays bounded whatever the size of the file: 3 bytes for each cluster, and
+/// one window for files of up to <see cref="WindowClustersMax"/> clusters (2 TiB with 64 KiB clusters). The walk runs once for each window and says
+/// everything again. Single-threaded.
 /// </summary>
 internal sealed class ClusterReferences
 {
-    // 5 bytes for each cluster: 20 MiB at most.
-    private const long WindowClustersMax = 4 << 20;
-    private const byte UseMask = 0x7;
-    private const byte OwnedByActiveState = 0x80;
+    internal const long WindowClustersMax = 32 << 20;
+    private const int OverflowsMax = 1 << 16;
 
     private readonly CheckedLayout _layout;
     private readonly CheckReport _report;
-    private readonly uint[] _counts;
-    private readonly byte[] _uses;
+    private readonly ulong _refcountMax;
+    private readonly ushort[] _counts;
+    private readonly ClusterUses[] _uses;
 
-    internal ClusterReferences(CheckedLayout layout, CheckReport report)
+    // Counts from ushort.MaxValue up; empty but for images with tens of thousands of snapshots.
+    private readonly Dictionary<long, ulong> _large = [];
+
+    // References that a refcount cannot say, by cluster; cut off at OverflowsMax.
+    private readonly Dictionary<long, int> _overflows = [];
+
+    /// <param name="windowMax">Clusters that are counted at the same time.</param>
+    internal ClusterReferences(CheckedLayout layout, CheckReport report, long windowMax = WindowClustersMax)
     {
         _layout = layout;
         _report = report;
-        long clusters = (layout.FileLength + layout.ClusterSize - 1) >> layout.ClusterBits;
-        FileClusters = clusters;
-        long window = Math.Clamp(clusters, 1, WindowClustersMax);
-        _counts = new uint[window];
-        _uses = new byte[window];
+        _refcountMax = layout.RefcountMax;
+        FileClusters = layout.FileClusters;
+        // One more: a reference may reach into a cluster of which the file has nothing.
+        long window = Math.Clamp(FileClusters + 1, 1, windowMax);
+        _counts = new ushort[window];
+        _uses = new ClusterUses[window];
     }
 
-    /// <summary>Clusters of the file; the last one may be incomplete.</summary>
-    internal long FileClusters { get; }
+    /// <summary>Clusters of the file, those included into which a reference reaches; the last one may be incomplete.</summary>
+    internal long FileClusters { get; private set; }
 
     /// <summary>First cluster of the window.</summary>
     internal long WindowStart { get; private set; }
 
-    /// <summary>Clusters in the window.</summary>
-    internal int WindowLength => _counts.Length;
+    /// <summary>First cluster behind the window.</summary>
+    internal long WindowEnd => WindowStart + _counts.Length;
 
     /// <summary>In the first window the walk reports what is wrong with single entries; later it only counts.</summary>
     internal bool IsFirstWindow => WindowStart == 0;
 
-    /// <summary>References counted for a cluster of the window.</summary>
-    internal uint Count(long cluster) => _counts[cluster - WindowStart];
+    /// <summary>Some cluster has owners that exclude each other.</summary>
+    internal bool HasConflicts { get; private set; }
 
-    /// <summary>Goes to the next window; false at the end of the file.</summary>
-    internal bool NextWindow()
+    /// <summary>True if the cluster is in the window.</summary>
+    internal bool Holds(long cluster) => cluster >= WindowStart && cluster < WindowEnd;
+
+    /// <summary>References counted for a cluster of the window; at most what a refcount of the image can say.</summary>
+    internal ulong Count(long cluster)
     {
-        if (WindowStart + WindowLength >= FileClusters)
+        ushort count = _counts[cluster - WindowStart];
+        return count == ushort.MaxValue && _large.TryGetValue(cluster, out ulong large) ? large : count;
+    }
+
+    /// <summary>Who uses a cluster of the window.</summary>
+    internal ClusterUses Uses(long cluster) => _uses[cluster - WindowStart];
+
+    /// <summary>Forgets that the owners of a cluster may be in each other's way.</summary>
+    internal void Absolve(long cluster) => _uses[cluster - WindowStart] = ClusterUses.None;
+
+    /// <summary>True if the cluster has owners that do not go together, or more than one where one is allowed.</summary>
+    internal static bool IsContested(ClusterUses uses) =>
+        (uses & ClusterUses.Doubled) != 0 || BitOperations.PopCount((uint)(uses & ClusterUses.Kinds)) > 1;
+
+    /// <summary>True if the cluster has owners of which one can destroy the other's content although the refcount is right.</summary>
+    internal static bool IsHiddenConflict(ClusterUses uses) =>
+        (uses & ClusterUses.InPlace) != 0 && IsContested(uses);
+
+    /// <summary>Takes one of the references that are too many for the cluster's refcount away; false if there is none.</summary>
+    internal bool TakeOverflow(long cluster)
+    {
+        if (_overflows.Count == 0 || !_overflows.TryGetValue(cluster, out int excess) || excess == 0)
         {
             return false;
         }
 
-        WindowStart += WindowLength;
+        _overflows[cluster] = excess - 1;
+        return true;
+    }
+
+    /// <summary>Goes to the next window; false at the end of the file.</summary>
+    internal bool NextWindow()
+    {
+        if (WindowEnd >= FileClusters)
+        {
+            return false;
+        }
+
+        WindowStart += _counts.Length;
         Array.Clear(_counts);
         Array.Clear(_uses);
+        _large.Clear();
         return true;
     }
 
     /// <summary>
-    /// Counts one reference to every cluster that the range touches.
+    /// Counts one reference to every cluster that the range touches; a range outside the file is reported and not counted.
     /// </summary>
     /// <param name="active">The reference belongs to the active state; there a cluster of tables or data has one owner.</param>
     /// <param name="referrer">Host offset of the entry that refers, for messages.</param>
-    internal void Add(long offset, long length, ClusterUse use, bool active, long referrer)
+    /// <returns>False if the range lies outside the file.</returns>
+    internal bool Add(long offset, long length, ClusterUses use, bool active, long referrer)
     {
-        Debug.Assert(use != ClusterUse.None);
+        Debug.Assert(BitOperations.IsPow2((int)use));
         if (length <= 0)
         {
-            return;
+            return true;
         }
 
-        if (offset < 0 || length > long.MaxValue - offset || offset + length - _layout.FileLength >= _layout.ClusterSize)
+        if (_layout.IsOutside(offset, length))
         {
             Report(CheckFindingKind.OutsideFile, referrer, $"the entry at {referrer} refers to {use} at {offset} + {length}, past the end of the file at {_layout.FileLength}");
-            return;
+            return false;
         }
 
         long last = (offset + length - 1) >> _layout.ClusterBits;
-        for (long cluster = Math.Max(offset >> _layout.ClusterBits, WindowStart); cluster <= last && cluster < WindowStart + WindowLength; cluster++)
+        FileClusters = Math.Max(FileClusters, last + 1);
+        long end = Math.Min(last, WindowEnd - 1);
+        for (long cluster = Math.Max(offset >> _layout.ClusterBits, WindowStart); cluster <= end; cluster++)
         {
-            AddCluster(cluster, use, active, referrer);
+            AddCluster(cluster, use, active);
         }
+
+        return true;
     }
 
     /// <summary>Reports once, however many windows there are.</summary>
-    internal void Report(CheckFindingKind kind, long hostOffset, string description)
+    internal void Report(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true)
     {
         if (IsFirstWindow)
         {
-            _report.Add(kind, hostOffset, description);
+            _report.Add(kind, hostOffset, description, knownToQemu);
         }
     }
 
-    private void AddCluster(long cluster, ClusterUse use, bool active, long referrer)
+    private void AddCluster(long cluster, ClusterUses use, bool active)
     {
         long index = cluster - WindowStart;
-        if (index >= _counts.Length)
+        if (!TryIncrement(cluster, index))
         {
-            return;
+            if (_overflows.Count < OverflowsMax || _overflows.ContainsKey(cluster))
+            {
+                _overflows[cluster] = _overflows.GetValueOrDefault(cluster) + 1;
+            }
+
+            _report.Add(CheckFindingKind.Overflow, cluster << _layout.ClusterBits, $"the cluster at {cluster << _layout.ClusterBits} has more than {_refcountMax} references");
         }
 
-        _counts[index]++;
-        byte before = _uses[index];
-        ClusterUse usedFor = (ClusterUse)(before & UseMask);
-        bool exclusive = active && use != ClusterUse.Compressed;
-        bool conflict = usedFor != ClusterUse.None && usedFor != use;
-        conflict |= use == ClusterUse.Structure && usedFor != ClusterUse.None;
-        conflict |= exclusive && (before & OwnedByActiveState) != 0;
-        if (conflict)
+        ClusterUses before = _uses[index];
+        ClusterUses after = before | use;
+        if (active && (use & (ClusterUses.L2Table | ClusterUses.Data)) != 0)
         {
-            long offset = cluster << _layout.ClusterBits;
-            _report.Add(CheckFindingKind.Overlap, offset, $"the cluster at {offset} is used for {usedFor} and again for {use} by the entry at {referrer}");
+            after |= ClusterUses.OwnedByActiveState | ((before & ClusterUses.OwnedByActiveState) != 0 ? ClusterUses.Doubled : 0);
+        }
+        else if ((use & before & ClusterUses.InPlace) != 0)
+        {
+            after |= ClusterUses.Doubled;
         }
 
-        _uses[index] = (byte)((before & OwnedByActiveState) | (exclusive ? OwnedByActiveState : 0) | (byte)use);
+        HasConflicts |= IsContested(after);
+        _uses[index] = after;
+    }
+
+    private bool TryIncrement(long cluster, long index)
+    {
+        ushort count = _counts[index];
+        if (count < ushort.MaxValue)
+        {
+            if (count >= _refcountMax)
+            {
+                return false;
+            }
+
+            _counts[index] = (ushort)(count + 1);
+            return true;
+        }
+
+        ulong large = _large.GetValueOrDefault(cluster, ushort.MaxValue);
+        if (large >= _refcountMax)
+        {
+            return false;
+        }
+
+        _large[cluster] = large + 1;
+        return true;
     }
 }

@@ -1,99 +1,113 @@
-using System.Buffers.Binary;
-using System.Diagnostics;
+using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Check;
 
-/// <summary>Reads refcounts as the image stores them (qcow2 specification, "Host cluster management"). Holds a few blocks. Single-threaded.</summary>
+/// <summary>Whether a refcount block can be read.</summary>
+internal enum BlockState
+{
+    /// <summary>Its entry in the refcount table is 0, or the table does not reach so far: all its refcounts are 0.</summary>
+    Absent,
+
+    /// <summary>It can be read; what lies behind the end of the file reads as zeros.</summary>
+    Readable,
+
+    /// <summary>Its entry is no multiple of the cluster size: nobody knows its refcounts.</summary>
+    Misaligned,
+}
+
+/// <summary>
+/// Reads refcounts as the image stores them (qcow2 specification, "Host cluster management"). Holds blocks of up to <see cref="HeldBytesMax"/>.
+/// Single-threaded.
+/// </summary>
 internal sealed class StoredRefcounts
 {
     internal const ulong OffsetMask = ~0x1ffUL;
-    private const int BlocksHeldMax = 16;
+    private const int HeldBytesMax = 32 << 20;
 
     private readonly StorageFile _file;
     private readonly CheckedLayout _layout;
     private readonly TableReader _table;
 
-    // Direct-mapped by block number; allocated as used.
-    private readonly byte[]?[] _blocks = new byte[BlocksHeldMax][];
-    private readonly long[] _held = new long[BlocksHeldMax];
+    // Direct-mapped by block number; buffers are allocated as used.
+    private readonly byte[]?[] _blocks;
+    private readonly long[] _held;
+    private readonly BlockState[] _states;
 
     internal StoredRefcounts(StorageFile file, CheckedLayout layout)
     {
         _file = file;
         _layout = layout;
-        _table = new TableReader(file, TableBytes);
-        _table.Select(layout.RefcountTableOffset, TableBytes);
+        TableEntries = layout.RefcountTableBytes / 8;
+        _table = new TableReader(file, layout.RefcountTableBytes);
+        _table.Select(layout.RefcountTableOffset, layout.RefcountTableBytes);
+        long needed = (layout.FileClusters / layout.RefcountBlockEntries) + 2;
+        int slots = (int)Math.Clamp(needed, 1, Math.Max(4, HeldBytesMax / layout.ClusterSize));
+        _blocks = new byte[slots][];
+        _held = new long[slots];
+        _states = new BlockState[slots];
         Array.Fill(_held, -1);
     }
 
-    /// <summary>Refcounts in one block.</summary>
-    internal long BlockEntries => (_layout.ClusterSize * 8L) >> _layout.RefcountOrder;
-
     /// <summary>Entries of the refcount table.</summary>
-    internal long TableEntries => TableBytes / 8;
+    internal long TableEntries { get; }
 
-    private long TableBytes => _layout.RefcountTableClusters << _layout.ClusterBits;
+    /// <summary>An entry of the refcount table as it is stored; 0 where the table ends.</summary>
+    internal ValueTask<ulong> TableEntryAsync(long block) => block < TableEntries ? _table.ReadAsync(block) : new ValueTask<ulong>(0UL);
 
-    /// <summary>Host offset of a block as the table has it; 0 if there is none. May be damaged.</summary>
-    internal ValueTask<ulong> BlockEntryAsync(long block) => _table.ReadAsync(block);
+    /// <summary>Makes <see cref="TryGet"/> answer for the clusters of a block, until some other block takes its place.</summary>
+    internal ValueTask LoadAsync(long block) =>
+        _held[block % _held.Length] == block ? ValueTask.CompletedTask : LoadCoreAsync(block);
 
-    /// <summary>True if <paramref name="entry"/> of the refcount table leads to a block that can be read.</summary>
-    internal bool IsUsable(ulong entry)
+    /// <summary>The stored refcount of a host cluster, if its block is held.</summary>
+    /// <returns>False if <see cref="LoadAsync"/> must be called for the block first.</returns>
+    internal bool TryGet(long cluster, out ulong refcount, out BlockState state)
     {
-        ulong offset = entry & OffsetMask;
-        return offset != 0 && (offset & (ulong)(_layout.ClusterSize - 1)) == 0 && offset < (ulong)_layout.FileLength;
-    }
-
-    /// <summary>The stored refcount of a host cluster; 0 where the table does not reach.</summary>
-    internal async ValueTask<ulong> ReadAsync(long cluster)
-    {
-        long block = cluster / BlockEntries;
-        byte[]? bytes = await BlockAsync(block);
-        return bytes is null ? 0 : Decode(bytes, (int)(cluster - (block * BlockEntries)), _layout.RefcountOrder);
-    }
-
-    /// <summary>The bytes of a block, valid until the next call; null if the image has none (all its refcounts are 0).</summary>
-    internal async ValueTask<byte[]?> BlockAsync(long block)
-    {
-        int slot = (int)(block % BlocksHeldMax);
-        if (_held[slot] == block)
+        long block = cluster / _layout.RefcountBlockEntries;
+        long slot = block % _held.Length;
+        refcount = 0;
+        state = _states[slot];
+        if (_held[slot] != block)
         {
-            return _blocks[slot];
+            return false;
         }
 
-        ulong entry = block < TableEntries ? await _table.ReadAsync(block) : 0;
-        if (!IsUsable(entry))
+        if (state == BlockState.Readable)
         {
-            return null;
+            refcount = RefcountEntry.Read(_blocks[slot], (int)(cluster - (block * _layout.RefcountBlockEntries)), _layout.RefcountOrder);
         }
 
-        byte[] bytes = _blocks[slot] ??= new byte[_layout.ClusterSize];
+        return true;
+    }
+
+    /// <summary>The stored refcount of a host cluster; 0 where nobody knows it.</summary>
+    internal async ValueTask<ulong> GetAsync(long cluster)
+    {
+        await LoadAsync(cluster / _layout.RefcountBlockEntries);
+        _ = TryGet(cluster, out ulong refcount, out _);
+        return refcount;
+    }
+
+    private async ValueTask LoadCoreAsync(long block)
+    {
+        long slot = block % _held.Length;
         _held[slot] = -1;
-        await _file.ReadAsync((long)(entry & OffsetMask), bytes);
-        _held[slot] = block;
-        return bytes;
-    }
-
-    /// <summary>Refcount number <paramref name="index"/> of a block. Widths below a byte fill it from the low bits up.</summary>
-    internal static ulong Decode(ReadOnlySpan<byte> block, int index, int order)
-    {
-        switch (order)
+        long offset = (long)(await TableEntryAsync(block) & OffsetMask & long.MaxValue);
+        if (offset == 0)
         {
-            case < 3:
-                int bits = 1 << order;
-                int bit = index << order;
-                return (ulong)(block[bit >> 3] >> (bit & 7)) & ((1UL << bits) - 1);
-            case 3:
-                return block[index];
-            case 4:
-                return BinaryPrimitives.ReadUInt16BigEndian(block[(index * 2)..]);
-            case 5:
-                return BinaryPrimitives.ReadUInt32BigEndian(block[(index * 4)..]);
-            case 6:
-                return BinaryPrimitives.ReadUInt64BigEndian(block[(index * 8)..]);
-            default:
-                throw new UnreachableException();
+            _states[slot] = BlockState.Absent;
         }
+        else if ((offset & (_layout.ClusterSize - 1)) != 0)
+        {
+            _states[slot] = BlockState.Misaligned;
+        }
+        else
+        {
+            byte[] bytes = _blocks[slot] ??= new byte[_layout.ClusterSize];
+            await _file.ReadAsync(offset, bytes);
+            _states[slot] = BlockState.Readable;
+        }
+
+        _held[slot] = block;
     }
 }

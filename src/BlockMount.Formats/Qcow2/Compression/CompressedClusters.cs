@@ -59,6 +59,18 @@ public sealed class CompressedClusters
         Keep(mapping.FileOffset, cluster, generation);
     }
 
+    /// <summary>Forgets the cluster at <paramref name="hostOffset"/>: another stream will be written there.</summary>
+    public void Forget(long hostOffset)
+    {
+        lock (_gate)
+        {
+            if (IndexOfLocked(hostOffset) is >= 0 and int index)
+            {
+                _cached.RemoveAt(index);
+            }
+        }
+    }
+
     /// <summary>Forgets everything: host space of compressed clusters may be used for something else soon.</summary>
     public void Clear()
     {

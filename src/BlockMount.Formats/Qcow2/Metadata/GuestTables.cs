@@ -1,6 +1,4 @@
-using BlockMount.Base;
 using BlockMount.Formats.Qcow2.OnDisk;
-using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Metadata;
 
@@ -9,15 +7,15 @@ namespace BlockMount.Formats.Qcow2.Metadata;
 /// </summary>
 public sealed class GuestTables
 {
-    private readonly StorageFile _file;
+    private readonly ImageHealth _health;
     private readonly Geometry _geometry;
 
     // Replaced only under exclusive use (resize).
     private L1Table _l1;
 
-    public GuestTables(StorageFile file, Geometry geometry, L1Table l1, MetadataCache l2)
+    public GuestTables(ImageHealth health, Geometry geometry, L1Table l1, MetadataCache l2)
     {
-        _file = file;
+        _health = health;
         _geometry = geometry;
         _l1 = l1;
         L2 = l2;
@@ -49,19 +47,41 @@ public sealed class GuestTables
     /// <summary>Index of the cluster's entry in its slice.</summary>
     public int IndexInSlice(GuestCluster cluster) => _geometry.L2Index(cluster) & (_geometry.L2SliceEntries - 1);
 
+    /// <summary>Reads an entry of a slice; any thread, no lock.</summary>
+    public L2Entry Read(MetadataSlice slice, int index)
+    {
+        if (!_geometry.HasSubclusters)
+        {
+            return new L2Entry(slice.ReadEntry(index));
+        }
+
+        (ulong first, ulong second) = slice.ReadWideEntry(index);
+        return new L2Entry(first, second);
+    }
+
+    /// <summary>Changes an entry of a slice that <see cref="GetSliceForWriteAsync"/> gave. Under the metadata mutex.</summary>
+    internal void Write(MetadataSlice slice, int index, L2Entry entry)
+    {
+        if (_geometry.HasSubclusters)
+        {
+            slice.WriteWideEntry(index, entry.Raw, entry.Bitmap);
+        }
+        else
+        {
+            slice.WriteEntry(index, entry.Raw);
+        }
+    }
+
     private long SliceOffset(L1Entry entry, GuestCluster cluster, out int index)
     {
         long table = entry.TableOffset;
         if (_geometry.OffsetInCluster(table) != 0)
         {
-            throw new BlockIOException(
-                Errno.EIO,
-                $"L2 table at {table:#x} in '{_file.Name}', which is not aligned to a cluster",
-                "The image is damaged: run 'qemu-img check' on it");
+            throw _health.Damaged("an L1 entry names an L2 table that is not aligned to a cluster", table, _geometry.OffsetOf(cluster));
         }
 
         int inTable = _geometry.L2Index(cluster);
         index = inTable & (_geometry.L2SliceEntries - 1);
-        return table + ((long)(inTable - index) * sizeof(ulong));
+        return table + ((long)(inTable - index) << _geometry.L2EntryBits);
     }
 }

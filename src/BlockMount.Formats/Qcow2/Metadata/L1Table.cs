@@ -79,7 +79,7 @@ public sealed class L1Table
     internal L1Entry[] ToArray() => Array.ConvertAll(_entries, static raw => new L1Entry(raw));
 
     /// <summary>Writes the changed sectors. Call under the metadata mutex. What fails stays dirty.</summary>
-    public async ValueTask WriteBackAsync()
+    public async ValueTask WriteBackAsync(OverlapChecks checks)
     {
         AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(SectorSize);
         try
@@ -88,7 +88,9 @@ public sealed class L1Table
             {
                 int sector = _dirtySectors.Min;
                 int length = Encode(sector * EntriesPerSector, EntriesPerSector, buffer.GetSpan());
-                await _file.WriteAsync(HostOffset + ((long)sector * SectorSize), buffer.Memory[..length]);
+                long offset = HostOffset + ((long)sector * SectorSize);
+                checks.CheckTable(MetadataKinds.ActiveL1, offset, length);
+                await _file.WriteAsync(offset, buffer.Memory[..length]);
                 _dirtySectors.Remove(sector);
             }
         }

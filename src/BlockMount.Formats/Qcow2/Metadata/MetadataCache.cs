@@ -104,7 +104,8 @@ public sealed class MetadataCache
     }
 
     /// <summary>Writes every dirty slice, in ascending order. Call under the metadata mutex. What fails stays dirty.</summary>
-    public async ValueTask WriteBackAsync()
+    /// <param name="kind">What the slices are part of; nothing is written outside such tables.</param>
+    public async ValueTask WriteBackAsync(OverlapChecks checks, MetadataKinds kind)
     {
         // Descending, because they are taken from the end: the disk sees ascending offsets.
         _dirty.Sort(static (left, right) => right.HostOffset.CompareTo(left.HostOffset));
@@ -114,6 +115,7 @@ public sealed class MetadataCache
             while (_dirty.Count > 0)
             {
                 MetadataSlice slice = _dirty[^1];
+                checks.CheckTable(kind, slice.HostOffset, _sliceSize);
                 slice.Bytes.CopyTo(buffer.GetSpan());
                 await _file.WriteAsync(slice.HostOffset, buffer.Memory[.._sliceSize]);
                 lock (_gate)
@@ -149,6 +151,11 @@ public sealed class MetadataCache
 
     private async ValueTask<MetadataSlice> LoadSharedAsync(long hostOffset)
     {
+        if (HistoricBug.Is(Bug.D5CacheWithoutLock))
+        {
+            return await LoadAsync(hostOffset, new TaskCompletionSource<MetadataSlice>());
+        }
+
         Task<MetadataSlice>? load;
         TaskCompletionSource<MetadataSlice>? mine = null;
         lock (_gate)

@@ -5,11 +5,14 @@ namespace BlockMount.Formats.Qcow2.Metadata;
 
 /// <summary>
 /// A cached piece of an L2 table or refcount block, kept in the byte order of the disk. Reading an L2 entry is one atomic load, so
-/// lookups take no lock. Changed only by the holder of the image's metadata mutex.
+/// lookups take no lock; an entry of two words is read again if it changed meanwhile. Changed only by the holder of the image's metadata mutex.
 /// </summary>
 public sealed class MetadataSlice
 {
     private readonly ulong[] _words;
+
+    // Odd while an entry of two words is being changed.
+    private int _sequence;
 
     internal MetadataSlice(long hostOffset, int size)
     {
@@ -34,4 +37,33 @@ public sealed class MetadataSlice
 
     /// <summary>Writes the 64-bit entry <paramref name="index"/> atomically. The slice is dirty already.</summary>
     internal void WriteEntry(int index, ulong value) => Volatile.Write(ref _words[index], BinaryPrimitives.ReverseEndianness(value));
+
+    /// <summary>Reads entry <paramref name="index"/> of two words, both as they were at one instant. Waits for a writer for a few instructions at most.</summary>
+    public (ulong First, ulong Second) ReadWideEntry(int index)
+    {
+        SpinWait spin = default;
+        while (true)
+        {
+            // Acquiring loads: none of them moves before the one above it.
+            int before = Volatile.Read(ref _sequence);
+            ulong first = Volatile.Read(ref _words[2 * index]);
+            ulong second = Volatile.Read(ref _words[(2 * index) + 1]);
+            if ((before & 1) == 0 && Volatile.Read(ref _sequence) == before)
+            {
+                return (BinaryPrimitives.ReverseEndianness(first), BinaryPrimitives.ReverseEndianness(second));
+            }
+
+            spin.SpinOnce();
+        }
+    }
+
+    /// <summary>Writes entry <paramref name="index"/> of two words, for readers as one. The slice is dirty already.</summary>
+    internal void WriteWideEntry(int index, ulong first, ulong second)
+    {
+        // A full fence: the words must not change before the number is odd.
+        Interlocked.Increment(ref _sequence);
+        Volatile.Write(ref _words[2 * index], BinaryPrimitives.ReverseEndianness(first));
+        Volatile.Write(ref _words[(2 * index) + 1], BinaryPrimitives.ReverseEndianness(second));
+        Volatile.Write(ref _sequence, _sequence + 1);
+    }
 }

@@ -16,6 +16,7 @@ public sealed class MetadataWriter
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
     private readonly FreedClusters _freed;
+    private readonly ReclaimEpoch _epoch;
     private readonly Action _compressedFreed;
 
     /// <param name="compressedFreed">Called, under the mutex, when a compressed cluster loses its entry.</param>
@@ -25,17 +26,22 @@ public sealed class MetadataWriter
         GuestTables tables,
         ClusterAllocator allocator,
         FreedClusters freed,
+        ReclaimEpoch epoch,
         WriteBackOrder order,
+        OverlapChecks checks,
         Action compressedFreed)
     {
         _file = file;
         _geometry = geometry;
         _tables = tables;
         _freed = freed;
+        _epoch = epoch;
         _compressedFreed = compressedFreed;
         Allocator = allocator;
         Order = order;
-        L2Tables = new L2TableAllocation(file, geometry, tables, allocator, freed, order);
+        Checks = checks;
+        Hidden = new HiddenClusters(epoch);
+        L2Tables = new L2TableAllocation(file, geometry, tables, allocator, freed, order, checks);
     }
 
     /// <summary>Held while metadata is changed or written back.</summary>
@@ -50,40 +56,59 @@ public sealed class MetadataWriter
     /// <summary>The order of write-back.</summary>
     public WriteBackOrder Order { get; }
 
+    /// <summary>Which clusters hold metadata, and what may be written where.</summary>
+    public OverlapChecks Checks { get; }
+
     /// <summary>Creation of L2 tables.</summary>
     public L2TableAllocation L2Tables { get; }
 
+    /// <summary>Guest clusters whose place was data a short while ago. Under the mutex.</summary>
+    public HiddenClusters Hidden { get; }
+
     /// <summary>Puts the host clusters of an entry that was just overwritten into quarantine. Under the mutex.</summary>
-    public void Unlink(L2Entry old)
+    public void Unlink(L2Entry old, FreeReason reason = FreeReason.Other)
     {
-        switch (old.Kind(_geometry.Version))
+        if (old.IsCompressed)
         {
-            case ClusterKind.Normal:
-            case ClusterKind.ZeroAllocated:
-                _freed.Unlinked(new HostRun(_geometry.HostClusterOf(old.HostOffset), 1));
-                break;
-            case ClusterKind.Compressed:
-                (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
-                HostCluster first = _geometry.HostClusterOf(offset);
-                _freed.Unlinked(new HostRun(first, _geometry.HostClusterOf(offset + length - 1) - first + 1));
-                _compressedFreed();
-                break;
-            default:
-                break;
+            (long offset, int length) = old.CompressedExtent(_geometry.ClusterBits);
+            UnlinkData(_geometry.HostClustersOf(offset, length), reason);
+            _compressedFreed();
+        }
+        else if (_geometry.L2.HasHostCluster(old) && !_geometry.HasDataFile)
+        {
+            UnlinkData(new HostRun(_geometry.HostClusterOf(AlignedDataOffset(old)), 1), reason);
         }
     }
 
     /// <summary>No freed cluster waits in quarantine. Under the mutex.</summary>
     internal bool IsQuarantineEmpty => _freed.IsEmpty;
 
-    /// <summary>See <see cref="FreedClusters.Hidden"/>. Under the mutex.</summary>
-    public void Hide() => _freed.Hidden();
+    /// <summary>
+    /// Waits until everybody has left who was there at the call. The caller holds no lease, no lock and nothing that a lease holder waits for.
+    /// </summary>
+    public async ValueTask OlderRequestsEndedAsync()
+    {
+        long epoch = _epoch.Current;
+        while (true)
+        {
+            Task somebodyLeft = _epoch.NextEmptySlotAsync();
+            using (AsyncMutex.Releaser held = await Mutex.LockAsync())
+            {
+                if (_epoch.HasPassed(epoch))
+                {
+                    return;
+                }
+            }
 
-    /// <summary>See <see cref="FreedClusters.IsHiddenOutOfSight"/>. Under the mutex.</summary>
-    public bool IsHiddenOutOfSight => _freed.IsHiddenOutOfSight;
+            await somebodyLeft;
+        }
+    }
 
     /// <summary>Puts a run that no table in memory names any more into quarantine. Under the mutex.</summary>
-    public void Unlink(HostRun run) => _freed.Unlinked(run);
+    public void Unlink(HostRun run) => _freed.Unlinked(run, FreeReason.Other);
+
+    /// <summary>See <see cref="FreedClusters.PunchKeptAsync"/>. Under the mutex.</summary>
+    public ValueTask PunchKeptAsync(HostRun run) => _freed.PunchKeptAsync(run);
 
     /// <summary>
     /// Writes metadata back when so much waits that the caches or the quarantine overflow. Under the mutex, before anything is changed: if
@@ -104,13 +129,27 @@ public sealed class MetadataWriter
         }
     }
 
+    /// <summary>
+    /// Writes the header anew (<see cref="HeaderRewriter"/>). What it refers to is on disk. Under the mutex.
+    /// </summary>
+    /// <returns>The header as it is now.</returns>
+    /// <exception cref="ImageFormatException">The new header cannot be stored; nothing was changed.</exception>
+    internal async ValueTask<Qcow2Header> RewriteHeaderAsync(Func<Qcow2Header, Qcow2Header> change)
+    {
+        Checks.Health.ThrowIfCorrupt("change of the header");
+        Qcow2Header header = await HeaderRewriter.RewriteAsync(_file, Order, change);
+        await Checks.Health.MarkAgainIfCorruptAsync();
+        return header;
+    }
+
     /// <summary>Makes everything durable; see <see cref="FormatDriver.FlushAsync"/>. Takes the mutex, but not for the final flush.</summary>
-    public async ValueTask FlushAsync()
+    /// <param name="lazily">See <see cref="WriteBackOrder.WriteBackAsync"/>.</param>
+    public async ValueTask FlushAsync(bool lazily = true)
     {
         IReadOnlyList<FreedClusters.Freed> unlinked;
         using (AsyncMutex.Releaser held = await Mutex.LockAsync())
         {
-            unlinked = await WriteBackAsync();
+            unlinked = await WriteBackAsync(lazily);
         }
 
         try
@@ -129,22 +168,48 @@ public sealed class MetadataWriter
             _freed.NowDurable(unlinked);
             await ReleaseReadyAsync();
         }
+
+        for (int i = 0; HistoricBug.Is(Bug.D3HolePunchedAfterReuse) && i < unlinked.Count; i++)
+        {
+            await _freed.PunchCoreAsync(unlinked[i].Run);
+        }
     }
 
-    /// <summary>Flushes until nothing waits: for a clean close, when no lease is held any more.</summary>
+    /// <summary>
+    /// Flushes until nothing waits, lazy refcounts included, and clears the dirty bit last: for a clean close, when no lease is held any more.
+    /// </summary>
     public async ValueTask FlushForCloseAsync()
     {
-        await FlushAsync();
+        await FlushAsync(lazily: false);
         // Releasing quarantined clusters changes refcounts, which want to be written; that frees nothing new.
-        await FlushAsync();
+        await FlushAsync(lazily: false);
+        await Order.ClearDirtyBitAsync();
     }
 
-    private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync()
+    // Freed as guest data, a table's cluster would be punched and handed out again.
+    private void UnlinkData(HostRun run, FreeReason reason)
+    {
+        Checks.CheckData(run);
+        _freed.Unlinked(run, reason);
+    }
+
+    private long AlignedDataOffset(L2Entry entry) => _geometry.OffsetInCluster(entry.HostOffset) == 0
+        ? entry.HostOffset
+        : throw Checks.Health.Damaged("an L2 entry names a cluster that is not aligned", entry.HostOffset);
+
+    private async ValueTask<IReadOnlyList<FreedClusters.Freed>> WriteBackAsync(bool lazily = true)
     {
         IReadOnlyList<FreedClusters.Freed> unlinked = _freed.TakeUnlinked();
+        if (HistoricBug.Is(Bug.I4ReleasedBeforeTables))
+        {
+            _freed.NowDurable(unlinked);
+            await ReleaseReadyAsync();
+            unlinked = [];
+        }
+
         try
         {
-            await Order.WriteBackAsync(_tables.L1);
+            await Order.WriteBackAsync(_tables.L1, lazily);
             return unlinked;
         }
         catch
@@ -169,6 +234,12 @@ public sealed class MetadataWriter
 
     private async ValueTask ReleaseReadyAsync()
     {
+        if (Checks.Health.IsCorrupt)
+        {
+            // Their refcounts may be wrong, too.
+            return;
+        }
+
         try
         {
             await _freed.ReleaseReadyAsync();

@@ -24,11 +24,13 @@ public sealed class RefcountTable
     private readonly Geometry _geometry;
     private readonly MetadataCache _blocks;
     private readonly WriteBackOrder _order;
+    private readonly OverlapChecks _checks;
 
     private ulong[] _entries;
 
-    private RefcountTable(StorageFile file, Geometry geometry, MetadataCache blocks, WriteBackOrder order, HostRun location)
+    private RefcountTable(StorageFile file, Geometry geometry, MetadataCache blocks, WriteBackOrder order, OverlapChecks checks, HostRun location)
     {
+        _checks = checks;
         _file = file;
         _geometry = geometry;
         _blocks = blocks;
@@ -49,11 +51,11 @@ public sealed class RefcountTable
     /// <summary>Host offset of the block with that index; 0 where there is none. May be unaligned in a damaged image.</summary>
     internal long BlockOffset(long index) => index < _entries.Length ? (long)_entries[index] : 0;
 
-    /// <summary>Reads the table.</summary>
+    /// <summary>Reads the table, and registers it and its blocks with <paramref name="checks"/>.</summary>
     public static async ValueTask<RefcountTable> LoadAsync(
-        StorageFile file, Geometry geometry, MetadataCache blocks, WriteBackOrder order, HostRun location)
+        StorageFile file, Geometry geometry, MetadataCache blocks, WriteBackOrder order, OverlapChecks checks, HostRun location)
     {
-        RefcountTable table = new(file, geometry, blocks, order, location);
+        RefcountTable table = new(file, geometry, blocks, order, checks, location);
         AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(geometry.ClusterSize);
         try
         {
@@ -73,6 +75,7 @@ public sealed class RefcountTable
             AlignedBufferPool.Shared.Return(buffer);
         }
 
+        table.Register();
         return table;
     }
 
@@ -141,13 +144,7 @@ public sealed class RefcountTable
             }
 
             HostCluster area = new((long)firstIndex << _geometry.RefcountBlockBits);
-            await WriteBlocksAsync(area, blocks, used: blocks);
-            await _file.FlushAsync();
-            for (int i = 0; i < blocks; i++)
-            {
-                await LinkBlockAsync(firstIndex + i, area + i);
-            }
-
+            await AddBlocksAsync(firstIndex, area, blocks);
             return area + blocks;
         }
     }
@@ -169,10 +166,7 @@ public sealed class RefcountTable
 
         if (_entries[tableIndex] == 0)
         {
-            HostCluster block = new(tableIndex << _geometry.RefcountBlockBits);
-            await WriteBlockAsync(block, selfCount: 1);
-            await _file.FlushAsync();
-            await LinkBlockAsync(tableIndex, block);
+            await AddBlocksAsync(tableIndex, new HostCluster(tableIndex << _geometry.RefcountBlockBits), blocks: 1);
         }
 
         return true;
@@ -191,8 +185,11 @@ public sealed class RefcountTable
         long blockOffset = (long)_entries[tableIndex];
         if (_geometry.OffsetInCluster(blockOffset) != 0)
         {
-            throw new BlockIOException(Errno.EIO, $"refcount block at {blockOffset:#x} in '{_file.Name}', which is not aligned to a cluster");
+            throw _checks.Health.Damaged("the refcount table names a block that is not aligned to a cluster", blockOffset);
         }
+
+        // Not only before it is written: what overlaps another table says nothing about which clusters are free.
+        _checks.CheckTable(MetadataKinds.RefcountBlock, blockOffset, _geometry.ClusterSize);
 
         long inBlock = cluster.Index & ((1L << _geometry.RefcountBlockBits) - 1);
         return blockOffset + (inBlock / _geometry.RefcountSliceEntries * _geometry.SliceSize);
@@ -209,6 +206,29 @@ public sealed class RefcountTable
         return index;
     }
 
+    // New blocks in the present table, for the area that begins with them.
+    private async ValueTask AddBlocksAsync(long firstIndex, HostCluster area, long blocks)
+    {
+        await WriteBlocksAsync(area, blocks, used: HistoricBug.Is(Bug.D8BlockCountedTooLate) ? 0 : blocks);
+        for (int i = 0; i < blocks; i++)
+        {
+            try
+            {
+                await LinkBlockAsync(firstIndex + i, area + i);
+            }
+            catch
+            {
+                _checks.Remove(new HostRun(area + i, blocks - i), MetadataKinds.RefcountBlock);
+                throw;
+            }
+
+            if (HistoricBug.Is(Bug.D8BlockCountedTooLate))
+            {
+                await SetAsync(area + i, 1);
+            }
+        }
+    }
+
     // The block's content is on disk.
     private async ValueTask LinkBlockAsync(long tableIndex, HostCluster block)
     {
@@ -218,13 +238,39 @@ public sealed class RefcountTable
         _order.FileMustCover(_geometry.OffsetOf(block + 1));
     }
 
-    // Blocks stand side by side from area on, the first of them describing area itself; the first `used` clusters are in use.
+    private void Register()
+    {
+        _checks.Add(Location, MetadataKinds.RefcountTable);
+        foreach (ulong entry in _entries)
+        {
+            if (entry != 0 && _geometry.OffsetInCluster((long)entry) == 0)
+            {
+                _checks.Add(new HostRun(_geometry.HostClusterOf((long)entry), 1), MetadataKinds.RefcountBlock);
+            }
+        }
+    }
+
+    // Blocks stand side by side from area on, the first of them describing area itself; the first `used` clusters are in use. They are flushed,
+    // and registered as blocks, afterwards.
     private async ValueTask WriteBlocksAsync(HostCluster area, long blocks, long used)
     {
-        for (int i = 0; i < blocks; i++)
+        HostRun run = new(area, blocks);
+        _checks.CheckAllocation(new HostRun(area, used));
+        _checks.Add(run, MetadataKinds.RefcountBlock);
+        try
         {
-            long inThisBlock = Math.Clamp(used - ((long)i << _geometry.RefcountBlockBits), 0, 1L << _geometry.RefcountBlockBits);
-            await WriteBlockAsync(area + i, inThisBlock);
+            for (int i = 0; i < blocks; i++)
+            {
+                long inThisBlock = Math.Clamp(used - ((long)i << _geometry.RefcountBlockBits), 0, 1L << _geometry.RefcountBlockBits);
+                await WriteBlockAsync(area + i, inThisBlock);
+            }
+
+            await _file.FlushAsync();
+        }
+        catch
+        {
+            _checks.Remove(run, MetadataKinds.RefcountBlock);
+            throw;
         }
     }
 
@@ -254,6 +300,7 @@ public sealed class RefcountTable
             }
 
             _blocks.Drop(_geometry.OffsetOf(block), _geometry.ClusterSize);
+            _checks.CheckTable(MetadataKinds.RefcountBlock, _geometry.OffsetOf(block), _geometry.ClusterSize);
             await _file.WriteAsync(_geometry.OffsetOf(block), content);
         }
         finally
@@ -268,7 +315,9 @@ public sealed class RefcountTable
         try
         {
             BinaryPrimitives.WriteUInt64BigEndian(buffer.GetSpan(), value);
-            await _file.WriteAsync(_geometry.OffsetOf(Location.Start) + (tableIndex * EntrySize), buffer.Memory[..EntrySize]);
+            long offset = _geometry.OffsetOf(Location.Start) + (tableIndex * EntrySize);
+            _checks.CheckTable(MetadataKinds.RefcountTable, offset, EntrySize);
+            await _file.WriteAsync(offset, buffer.Memory[..EntrySize]);
         }
         finally
         {
@@ -310,8 +359,20 @@ public sealed class RefcountTable
         }
 
         HostRun location = new(area + blocks, tableClusters);
-        await WriteTableAsync(entries, location);
-        await _file.FlushAsync();
+        _checks.Add(location, MetadataKinds.RefcountTable);
+        try
+        {
+            await WriteTableAsync(entries, location);
+            await _file.FlushAsync();
+            await HeaderUpdate.WriteRefcountTableAsync(_file, _order, _geometry.OffsetOf(location.Start), (int)location.Count);
+        }
+        catch
+        {
+            _checks.Remove(location, MetadataKinds.RefcountTable);
+            _checks.Remove(new HostRun(area, blocks), MetadataKinds.RefcountBlock);
+            throw;
+        }
+
         await SwitchToAsync(entries, location);
     }
 
@@ -329,6 +390,7 @@ public sealed class RefcountTable
                     BinaryPrimitives.WriteUInt64BigEndian(cluster.Span[(k * EntrySize)..], entries[(i * perCluster) + k]);
                 }
 
+                _checks.CheckTable(MetadataKinds.RefcountTable, _geometry.OffsetOf(location.Start + i), _geometry.ClusterSize);
                 await _file.WriteAsync(_geometry.OffsetOf(location.Start + i), cluster);
             }
         }
@@ -338,10 +400,11 @@ public sealed class RefcountTable
         }
     }
 
+    // The header names the new table.
     private async ValueTask SwitchToAsync(ulong[] entries, HostRun location)
     {
-        await HeaderUpdate.WriteRefcountTableAsync(_file, _order, _geometry.OffsetOf(location.Start), (int)location.Count);
         HostRun old = Location;
+        _checks.Remove(old, MetadataKinds.RefcountTable);
         _entries = entries;
         Location = location;
         _order.FileMustCover(_geometry.OffsetOf(location.End));

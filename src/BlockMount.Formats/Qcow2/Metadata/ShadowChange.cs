@@ -78,7 +78,7 @@ internal sealed class ShadowChange
     }
 
     /// <summary>Writes the refcounts of the present structure, which the new one relies on where it keeps blocks. Durable after <see cref="FlushAsync"/>.</summary>
-    internal ValueTask WriteBackAsync() => _writer.Order.WriteBackAsync(_tables.L1);
+    internal ValueTask WriteBackAsync() => _writer.Order.WriteBackAsync(_tables.L1, lazily: false);
 
     /// <summary>Makes everything written so far durable.</summary>
     internal ValueTask FlushAsync() => _file.FlushAsync();

@@ -1,4 +1,5 @@
 using BlockMount.Base;
+using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Metadata;
@@ -7,7 +8,8 @@ namespace BlockMount.Formats.Qcow2.Metadata;
 /// The only place that knows in which order metadata reaches the disk (I2, I3; I4 is kept by
 /// <see cref="Allocation.FreedClusters"/>). Everything here runs under the image's metadata mutex.
 /// <list type="number">
-/// <item>refcounts: an increase may reach the disk at any time, it leaks at worst;</item>
+/// <item>refcounts: an increase may reach the disk at any time, it leaks at worst; with lazy refcounts the dirty bit instead, once, and the
+/// refcounts when their cache is crowded or the image is closed;</item>
 /// <item>a flush, if anything that L2 or L1 entries rely on was written since the last one: refcounts (I3), copied edges (I2), the
 /// first content of new L2 tables, the length of the file;</item>
 /// <item>L2 slices and L1 sectors. A new L1 entry may arrive before its table's later changes: the table's first content, which is
@@ -19,16 +21,24 @@ public sealed class WriteBackOrder
     private readonly StorageFile _file;
     private readonly MetadataCache _refcounts;
     private readonly MetadataCache _l2;
+    private readonly OverlapChecks _checks;
+
+    // Not null: refcounts are lazy, and this is where the dirty bit says so.
+    private readonly IncompatibleFeatures? _lazyUnder;
 
     private bool _barrierNeeded;
     private long _fileLengthWanted;
     private BlockIOException? _poison;
 
-    public WriteBackOrder(StorageFile file, MetadataCache refcounts, MetadataCache l2)
+    /// <param name="lazyUnder">Holds the dirty bit under which refcounts are written lazily (FEATURES F15, F18); null writes them in order.</param>
+    public WriteBackOrder(
+        StorageFile file, MetadataCache refcounts, MetadataCache l2, OverlapChecks checks, IncompatibleFeatures? lazyUnder = null)
     {
+        _lazyUnder = lazyUnder;
         _file = file;
         _refcounts = refcounts;
         _l2 = l2;
+        _checks = checks;
     }
 
     /// <summary>So much is dirty that it should be written before more is changed.</summary>
@@ -46,20 +56,21 @@ public sealed class WriteBackOrder
     /// </summary>
     public void Poison(BlockIOException reason) => _poison ??= reason;
 
-    /// <summary>Writes all dirty metadata in order. Its durability is the business of whoever flushes next.</summary>
-    public async ValueTask WriteBackAsync(L1Table l1)
+    /// <summary>
+    /// Writes all dirty metadata in order, each piece only into a table of its kind. Its durability is the business of whoever flushes next.
+    /// Of an image that was found damaged nothing is written any more.
+    /// </summary>
+    /// <param name="lazily">False: refcounts too, even where they are lazy.</param>
+    public async ValueTask WriteBackAsync(L1Table l1, bool lazily = true)
     {
+        _checks.Health.ThrowIfCorrupt("write-back of metadata");
         if (_poison is not null)
         {
             throw new BlockIOException(
                 _poison.Errno, $"write-back of metadata of '{_file.Name}' after its header could not be changed", "Close the image and open it again", _poison);
         }
 
-        if (_refcounts.HasDirty)
-        {
-            _barrierNeeded = true;
-            await _refcounts.WriteBackAsync();
-        }
+        await WriteRefcountsAsync(lazily);
 
         if (!_l2.HasDirty && !l1.HasDirty)
         {
@@ -78,7 +89,38 @@ public sealed class WriteBackOrder
             _barrierNeeded = false;
         }
 
-        await _l2.WriteBackAsync();
-        await l1.WriteBackAsync();
+        await _l2.WriteBackAsync(_checks, MetadataKinds.ActiveL2);
+        await l1.WriteBackAsync(_checks);
+    }
+
+    /// <summary>
+    /// Says on disk that the refcounts can be trusted again. Everything was written with <c>lazily: false</c> and flushed, and nothing has changed
+    /// since.
+    /// </summary>
+    public async ValueTask ClearDirtyBitAsync()
+    {
+        if (_lazyUnder is not null && _lazyUnder.Has(FeatureBits.Dirty))
+        {
+            await _lazyUnder.ChangeAsync(set: 0, clear: FeatureBits.Dirty);
+        }
+    }
+
+    private async ValueTask WriteRefcountsAsync(bool lazily)
+    {
+        if (!_refcounts.HasDirty)
+        {
+            return;
+        }
+
+        if (_lazyUnder is null || !lazily || _refcounts.IsCrowded)
+        {
+            _barrierNeeded |= !HistoricBug.Is(Bug.I3TablesBeforeRefcounts);
+            await _refcounts.WriteBackAsync(_checks, MetadataKinds.RefcountBlock);
+        }
+        else if (!_lazyUnder.Has(FeatureBits.Dirty))
+        {
+            // Durable before any table that needs one of the refcounts (I3): from here on a reader knows that they may be stale.
+            await _lazyUnder.ChangeAsync(set: FeatureBits.Dirty, clear: 0);
+        }
     }
 }

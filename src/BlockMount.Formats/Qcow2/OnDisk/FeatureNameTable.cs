@@ -40,6 +40,18 @@ public static class FeatureNameTable
     }
 
     /// <summary>
+    /// The table for a header that is written anew: the image's own if it is one (it may name features that came later), otherwise a new one.
+    /// </summary>
+    internal static HeaderExtension UsableOrNew(Qcow2Header header)
+    {
+        HeaderExtension? own = header.FindExtension(HeaderExtensionType.FeatureNameTable);
+        return own is not null && IsUsable(own.Data.Span) ? own : Create();
+    }
+
+    // A rewriting that a power cut ended leaves a gap that calls itself a name table (HeaderRewritePlan); its length is no multiple of an entry.
+    private static bool IsUsable(ReadOnlySpan<byte> table) => table.Length > 0 && table.Length % EntrySize == 0;
+
+    /// <summary>
     /// Words for the set bits of <paramref name="bits"/>: names from the image's table (control characters replaced, it is
     /// foreign text), the mask in hex for what the table does not name.
     /// </summary>

@@ -7,14 +7,15 @@ public static class FeaturePolicy
     /// Refuses what cannot be read, and for a writable open also what must not be written. Inspection of the header alone
     /// (info) calls <see cref="CheckKnown"/> instead.
     /// </summary>
+    /// <param name="repairsDirty">The caller repairs a dirty image before it is written to.</param>
     /// <exception cref="ImageFormatException">Names the feature and what can be done.</exception>
-    public static void CheckOpen(Qcow2Header header, bool readOnly, string name)
+    public static void CheckOpen(Qcow2Header header, bool readOnly, string name, bool repairsDirty = false)
     {
         CheckKnown(header, name);
         CheckImplemented(header, name);
         if (!readOnly)
         {
-            CheckWritable(header, name);
+            CheckWritable(header, name, repairsDirty);
         }
     }
 
@@ -43,31 +44,26 @@ public static class FeaturePolicy
         {
             throw NotImplementedYet(name, "external data file");
         }
-
-        if (header.HasIncompatible(FeatureBits.ExtendedL2))
-        {
-            throw NotImplementedYet(name, "extended L2 entries (subclusters)");
-        }
     }
 
     private static ImageFormatException NotImplementedYet(string name, string feature) => new(
         $"Could not open '{name}': Unsupported qcow2 feature(s): {feature}",
         $"This release cannot read such images: make a plain copy with 'qemu-img convert -O qcow2 {name} NEW'");
 
-    private static void CheckWritable(Qcow2Header header, string name)
+    private static void CheckWritable(Qcow2Header header, string name, bool repairsDirty)
     {
         if (header.HasIncompatible(FeatureBits.Corrupt))
         {
             throw new ImageFormatException(
-                $"Could not open '{name}': the image is marked corrupt and cannot be opened read/write",
-                $"Open it read-only, or repair it: 'qemu-img check -r all {name}'");
+                $"Could not open '{name}': qcow2: Image is corrupt; cannot be opened read/write",
+                $"Open it read-only, or repair it: 'blockmount check -r all {name}'");
         }
 
-        if (header.HasIncompatible(FeatureBits.Dirty))
+        if (header.HasIncompatible(FeatureBits.Dirty) && !repairsDirty)
         {
             throw new ImageFormatException(
                 $"Could not open '{name}': the image is marked dirty (it was not closed; its refcounts may be stale) and cannot be opened read/write",
-                $"Open it read-only, or repair it: 'qemu-img check -r all {name}'");
+                $"Open it read-only, or repair it: 'blockmount check -r all {name}'");
         }
     }
 }

@@ -75,6 +75,18 @@ public sealed record Qcow2Header
     /// <summary>True if any bit of <paramref name="mask"/> is set in the compatible features.</summary>
     public bool HasCompatible(ulong mask) => (CompatibleFeatures & mask) != 0;
 
+    /// <summary>The same header with <paramref name="data"/> as its only extension of <paramref name="type"/>; null removes it.</summary>
+    public Qcow2Header WithExtension(uint type, ReadOnlyMemory<byte>? data)
+    {
+        List<HeaderExtension> extensions = [.. Extensions.Where(extension => extension.Type != type)];
+        if (data is { } content)
+        {
+            extensions.Add(new HeaderExtension(type, content));
+        }
+
+        return this with { Extensions = extensions };
+    }
+
     /// <summary>The first extension of <paramref name="type"/>, or null.</summary>
     public HeaderExtension? FindExtension(uint type)
     {

@@ -6,10 +6,13 @@ namespace BlockMount.Formats.Qcow2.OnDisk;
 
 /// <summary>
 /// Encodes a whole header: fixed fields, extensions, backing file name. Single fields of an open image are changed in place
-/// (<see cref="Qcow2HeaderFields"/>); this is for new images and for what changes the length of something.
+/// (<see cref="Qcow2HeaderFields"/>); this is for new images and, through <see cref="HeaderRewritePlan"/>, for what changes the length of
+/// something.
 /// </summary>
 public static class Qcow2HeaderWriter
 {
+    private const int SectorSize = 512;
+
     /// <summary>
     /// The header's bytes, at most one cluster, to be written at offset 0. Reading them gives <paramref name="header"/> again,
     /// except that a version 3 header is at least 112 bytes long, and that the feature name table, which only serves
@@ -18,19 +21,12 @@ public static class Qcow2HeaderWriter
     /// <exception cref="ImageFormatException">The header does not fit into the first cluster.</exception>
     public static byte[] Write(Qcow2Header header)
     {
-        byte[] name = header.Backing is { } backing ? Encoding.UTF8.GetBytes(backing.FileName) : [];
-        if (name.Length > Qcow2Limits.BackingFileNameBytesMax)
-        {
-            throw new ImageFormatException(
-                $"Backing file name too long: {name.Length} bytes, at most {Qcow2Limits.BackingFileNameBytesMax} can be stored",
-                "Use a shorter or a relative path");
-        }
-
+        byte[] name = EncodeName(header);
         int fixedLength = FixedLength(header);
         IReadOnlyList<HeaderExtension> extensions = ExtensionsToWrite(header);
         if (TotalLength(fixedLength, extensions, name) > header.ClusterSize)
         {
-            extensions = [.. extensions.Where(extension => extension.Type != HeaderExtensionType.FeatureNameTable)];
+            extensions = WithoutNameTable(extensions);
         }
 
         int total = TotalLength(fixedLength, extensions, name);
@@ -44,9 +40,58 @@ public static class Qcow2HeaderWriter
         byte[] bytes = new byte[total];
         WriteFixed(bytes, header, fixedLength);
         int position = WriteExtensions(bytes, fixedLength, extensions);
-        WriteBackingName(bytes, position, name);
+        WriteBackingName(bytes, bytes, position, name);
         return bytes;
     }
+
+    /// <summary>
+    /// The same header in another place: only the first 512 bytes and what lies from <paramref name="farStart"/> (a multiple of 8, not less
+    /// than 512) on are part of it. What does not fit into the first sector follows there, and a feature name table without names leads over the
+    /// gap. The true name table, which only serves messages, is left out.
+    /// </summary>
+    /// <returns>The first sector, and the bytes for <paramref name="farStart"/> (may be none).</returns>
+    internal static (byte[] FirstSector, byte[] Far) WriteAroundGap(Qcow2Header header, int farStart)
+    {
+        byte[] name = EncodeName(header);
+        int position = FixedLength(header);
+        byte[] first = new byte[SectorSize];
+        WriteFixed(first, header, position);
+        IReadOnlyList<HeaderExtension> rest = WithoutNameTable(ExtensionsToWrite(header));
+        // The space for a prefix, either the end marker's or that of the gap, is always kept.
+        while (rest.Count > 0 && position + rest[0].StoredLength + HeaderExtension.PrefixSize <= SectorSize)
+        {
+            rest[0].Write(first.AsSpan(position));
+            position += rest[0].StoredLength;
+            rest = [.. rest.Skip(1)];
+        }
+
+        if (rest.Count == 0)
+        {
+            WriteBackingName(first, [], farStart, name);
+            return (first, name);
+        }
+
+        U32(first, position, HeaderExtensionType.FeatureNameTable);
+        U32(first, position + sizeof(uint), (uint)(farStart - position - HeaderExtension.PrefixSize));
+        byte[] far = new byte[TotalLength(0, rest, name)];
+        int nameStart = WriteExtensions(far, 0, rest);
+        WriteBackingName(first, [], farStart + nameStart, name);
+        name.CopyTo(far.AsSpan(nameStart));
+        return (first, far);
+    }
+
+    private static byte[] EncodeName(Qcow2Header header)
+    {
+        byte[] name = header.Backing is { } backing ? Encoding.UTF8.GetBytes(backing.FileName) : [];
+        return name.Length <= Qcow2Limits.BackingFileNameBytesMax
+            ? name
+            : throw new ImageFormatException(
+                $"Backing file name too long: {name.Length} bytes, at most {Qcow2Limits.BackingFileNameBytesMax} can be stored",
+                "Use a shorter or a relative path");
+    }
+
+    private static IReadOnlyList<HeaderExtension> WithoutNameTable(IReadOnlyList<HeaderExtension> extensions) =>
+        [.. extensions.Where(extension => extension.Type != HeaderExtensionType.FeatureNameTable)];
 
     private static int FixedLength(Qcow2Header header) => header.Version == 2
         ? Qcow2HeaderFields.Version2Length
@@ -121,16 +166,20 @@ public static class Qcow2HeaderWriter
         return position + HeaderExtension.PrefixSize;
     }
 
-    private static void WriteBackingName(Span<byte> bytes, int position, ReadOnlySpan<byte> name)
+    // The fields go into the first sector; the name itself, if there is room for it in target, to its position there.
+    private static void WriteBackingName(Span<byte> firstSector, Span<byte> target, int position, ReadOnlySpan<byte> name)
     {
         if (name.IsEmpty)
         {
             return;
         }
 
-        U64(bytes, Qcow2HeaderFields.BackingFileOffset, (ulong)position);
-        U32(bytes, Qcow2HeaderFields.BackingFileSize, (uint)name.Length);
-        name.CopyTo(bytes[position..]);
+        U64(firstSector, Qcow2HeaderFields.BackingFileOffset, (ulong)position);
+        U32(firstSector, Qcow2HeaderFields.BackingFileSize, (uint)name.Length);
+        if (!target.IsEmpty)
+        {
+            name.CopyTo(target[position..]);
+        }
     }
 
     private static void U32(Span<byte> bytes, int offset, uint value) => BinaryPrimitives.WriteUInt32BigEndian(bytes[offset..], value);

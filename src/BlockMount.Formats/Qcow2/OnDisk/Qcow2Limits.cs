@@ -31,4 +31,17 @@ public static class Qcow2Limits
 
     /// <summary>Bytes of a snapshot's entry without its variable parts.</summary>
     public const int SnapshotEntryBytesMin = 40;
+
+    public const int BitmapCountMax = 65535;
+    public const int BitmapDirectoryBytesMax = BitmapCountMax * 1024;
+    public const int BitmapNameBytesMax = 1023;
+    public const int BitmapGranularityBitsMin = 9;
+    public const int BitmapGranularityBitsMax = 31;
+    public const long BitmapTableEntriesMax = 0x8000000;
+
+    /// <summary>Bytes of one bitmap, in whole clusters.</summary>
+    public const long BitmapBytesMax = 512L << 20;
+
+    /// <summary>Bytes of a bitmap directory entry without its variable parts.</summary>
+    public const int BitmapEntryBytesMin = 24;
 }

@@ -31,6 +31,9 @@ public sealed record SnapshotEntry
     /// <summary>Instruction count of a replay, or null.</summary>
     public long? InstructionCount { get; init; }
 
+    /// <summary>Bytes of the entry in the table, padding included.</summary>
+    public int StoredLength { get; init; }
+
     /// <summary>The entry was read from an image: what is stored of it is kept.</summary>
     public bool IsStored { get; init; }
 

@@ -56,7 +56,7 @@ public static class SnapshotTable
 
             ReadOnlySpan<byte> rest = window.AsSpan(position, windowLength - position);
             int length = CheckedLength(rest, i, ref tableLength, file.Name);
-            snapshots.Add(Decode(rest, header));
+            snapshots.Add(Decode(rest, header) with { StoredLength = length });
             // The last entry's padding does not count: it may lie in a cluster that is not the table's.
             end = tableLength - length + UnpaddedLength(rest);
             position += Math.Min(length, rest.Length);

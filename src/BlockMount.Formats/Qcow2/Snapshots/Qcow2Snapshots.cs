@@ -32,8 +32,8 @@ internal sealed class Qcow2Snapshots : IInternalSnapshots
         string id = "";
         await ChangeAsync((plan, size) =>
         {
-            SnapshotList.CheckNew(plan.Snapshots, name, _file.Name);
-            id = SnapshotList.NewId(plan.Snapshots);
+            SnapshotNames.CheckNew(plan.Snapshots, name, _file.Name);
+            id = SnapshotNames.NewId(plan.Snapshots);
             return plan.CreateAsync(NewEntry(id, name, moment, size), size);
         });
         return id;
@@ -41,11 +41,11 @@ internal sealed class Qcow2Snapshots : IInternalSnapshots
 
     /// <inheritdoc/>
     public ValueTask ApplyAsync(string idOrName) => ChangeAsync(
-        (plan, size) => plan.ApplyAsync(plan.Snapshots[SnapshotList.Find(plan.Snapshots, idOrName, _file.Name)], size));
+        (plan, size) => plan.ApplyAsync(plan.Snapshots[SnapshotNames.Find(plan.Snapshots, idOrName, _file.Name)], size), changesGuestData: true);
 
     /// <inheritdoc/>
     public ValueTask DeleteAsync(string idOrName) => ChangeAsync(
-        (plan, size) => plan.DeleteAsync(plan.Snapshots[SnapshotList.Find(plan.Snapshots, idOrName, _file.Name)], size));
+        (plan, size) => plan.DeleteAsync(plan.Snapshots[SnapshotNames.Find(plan.Snapshots, idOrName, _file.Name)], size));
 
     private static SnapshotEntry NewEntry(string id, string name, SnapshotMoment moment, long size) => new()
     {
@@ -61,7 +61,7 @@ internal sealed class Qcow2Snapshots : IInternalSnapshots
         InstructionCount = moment.InstructionCount,
     };
 
-    private async ValueTask ChangeAsync(Func<SnapshotPlan, long, ValueTask<HeaderSwitch>> make)
+    private async ValueTask ChangeAsync(Func<SnapshotPlan, long, ValueTask<HeaderSwitch>> make, bool changesGuestData = false)
     {
         if (_driver.Header.HasIncompatible(FeatureBits.ExternalDataFile))
         {
@@ -78,7 +78,7 @@ internal sealed class Qcow2Snapshots : IInternalSnapshots
             HeaderSwitch next = await make(plan, context.Size);
             freed = plan.Freed;
             return next;
-        });
+        }, changesGuestData);
         if (_discardFreed)
         {
             await DiscardAsync(freed);

@@ -21,7 +21,7 @@ internal static class SnapshotAsDevice
         }
 
         IReadOnlyList<SnapshotEntry> snapshots = await SnapshotTable.LoadAsync(file, header);
-        SnapshotEntry snapshot = snapshots[SnapshotList.Find(snapshots, options.Snapshot!, file.Name)];
+        SnapshotEntry snapshot = snapshots[SnapshotNames.Find(snapshots, options.Snapshot!, file.Name)];
         long size = SnapshotL1.CheckedSize(snapshot, geometry, file.Name);
         SnapshotL1.CheckTable(file, geometry, snapshot);
         return header with { L1TableOffset = snapshot.L1TableOffset, L1Size = snapshot.L1Size, Size = size };

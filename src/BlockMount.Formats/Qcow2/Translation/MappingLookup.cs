@@ -12,14 +12,20 @@ namespace BlockMount.Formats.Qcow2.Translation;
 public sealed class MappingLookup
 {
     private readonly StorageFile _file;
+    private readonly StorageFile _dataFile;
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
+    private readonly OverlapChecks _checks;
 
-    public MappingLookup(StorageFile file, Geometry geometry, GuestTables tables)
+    /// <param name="file">The image.</param>
+    /// <param name="dataFile">Where guest clusters live: the image itself, unless it has a data file.</param>
+    public MappingLookup(StorageFile file, StorageFile dataFile, Geometry geometry, GuestTables tables, OverlapChecks checks)
     {
         _file = file;
+        _dataFile = dataFile;
         _geometry = geometry;
         _tables = tables;
+        _checks = checks;
     }
 
     /// <summary>Maps the range's first bytes if the slice is cached.</summary>
@@ -56,8 +62,8 @@ public sealed class MappingLookup
     }
 
     /// <summary>
-    /// Plans a write in place if the slice is cached and the first cluster is the guest's alone. False: not cached, or clusters must be
-    /// allocated.
+    /// Plans a write in place if the slice is cached and the first subcluster is data of the guest's alone. False: not cached, or something
+    /// must be allocated.
     /// </summary>
     public bool TryPlanInPlace(long offset, long length, out WritePlan plan)
     {
@@ -69,91 +75,95 @@ public sealed class MappingLookup
             return false;
         }
 
-        L2Entry entry = new(slice.ReadEntry(index));
-        if (!IsInPlace(entry))
+        L2Entry entry = _tables.Read(slice, index);
+        if (!entry.IsCopied || KindAt(entry, offset) != ClusterKind.Normal)
         {
             return false;
         }
 
-        long start = CheckedDataOffset(entry.HostOffset, offset);
-        long covered = NormalRunLength(slice, index, offset, length, mustBeOwn: true);
-        plan = new WritePlan(_file, start + _geometry.OffsetInCluster(offset), covered, Allocation: null);
+        long start = CheckedDataOffset(entry, offset) + _geometry.OffsetInCluster(offset);
+        long covered = RunLength(slice, index, entry, ClusterKind.Normal, offset, length, mustBeOwn: true);
+        if (!_geometry.HasDataFile)
+        {
+            covered = _checks.DataLength(start, covered);
+            if (covered <= 0)
+            {
+                _checks.CheckData(new HostRun(_geometry.HostClusterOf(start), 1), offset);
+            }
+        }
+
+        plan = new WritePlan(_dataFile, start, covered, Allocation: null);
         return true;
     }
 
-    /// <summary>The entry's cluster holds data and may be overwritten.</summary>
-    public bool IsInPlace(L2Entry entry) => entry.IsCopied && entry.Kind(_geometry.Version) == ClusterKind.Normal;
+    /// <summary>What <paramref name="entry"/> says of the subcluster at <paramref name="guestOffset"/>.</summary>
+    /// <exception cref="BlockIOException">EIO: the entry contradicts itself, or is of a kind that this image cannot have.</exception>
+    public ClusterKind KindAt(L2Entry entry, long guestOffset)
+    {
+        ClusterKind kind = _geometry.L2.KindAt(entry, _geometry.SubclusterOf(guestOffset));
+        return kind == ClusterKind.Invalid || (kind == ClusterKind.Compressed && _geometry.HasDataFile)
+            ? throw DamagedEntry(entry, guestOffset, kind == ClusterKind.Invalid ? "contradicts itself" : "is compressed, but the image has a data file")
+            : kind;
+    }
 
     /// <summary>
-    /// Checks an entry's host offset before anything is read from or written to it: aligned, and not the header's cluster.
+    /// The host offset of an entry's cluster, checked before anything is read from or written to it: aligned, and not the header's cluster; in a
+    /// data file the guest offset.
     /// </summary>
-    public long CheckedDataOffset(long hostOffset, long guestOffset)
+    public long CheckedDataOffset(L2Entry entry, long guestOffset)
     {
-        if (_geometry.OffsetInCluster(hostOffset) != 0 || hostOffset < _geometry.ClusterSize)
-        {
-            throw new BlockIOException(
-                Errno.EIO,
-                $"L2 entry for guest offset {guestOffset:#x} in '{_file.Name}' names host offset {hostOffset:#x}, where no data can be",
-                "The image is damaged: run 'qemu-img check' on it");
-        }
-
-        return hostOffset;
+        long hostOffset = entry.HostOffset;
+        bool possible = _geometry.HasDataFile
+            ? hostOffset == guestOffset - _geometry.OffsetInCluster(guestOffset)
+            : _geometry.OffsetInCluster(hostOffset) == 0 && (hostOffset >= _geometry.ClusterSize || HistoricBug.Is(Bug.D7DataAtOffsetZero));
+        return possible ? hostOffset : throw DamagedEntry(entry, guestOffset, "names a place where no guest data can be");
     }
+
+    private BlockIOException DamagedEntry(L2Entry entry, long guestOffset, string what) =>
+        _checks.Health.Damaged($"an L2 entry ({entry.Raw:x16} {entry.Bitmap:x16}) {what}", entry.HostOffset, guestOffset);
 
     private Mapping Decode(MetadataSlice slice, int index, long offset, long length)
     {
-        L2Entry entry = new(slice.ReadEntry(index));
-        ClusterKind kind = entry.Kind(_geometry.Version);
-        switch (kind)
+        L2Entry entry = _tables.Read(slice, index);
+        ClusterKind kind = KindAt(entry, offset);
+        if (kind == ClusterKind.Compressed)
         {
-            case ClusterKind.Normal:
-                long start = CheckedDataOffset(entry.HostOffset, offset);
-                long covered = NormalRunLength(slice, index, offset, length, mustBeOwn: false);
-                return new Mapping(MappingKind.Data, covered, _file, start + _geometry.OffsetInCluster(offset));
-            case ClusterKind.Compressed:
-                (long hostOffset, int compressedLength) = entry.CompressedExtent(_geometry.ClusterBits);
-                long rest = Math.Min(length, _geometry.ClusterSize - _geometry.OffsetInCluster(offset));
-                return new Mapping(MappingKind.Compressed, rest, _file, hostOffset, compressedLength);
-            case ClusterKind.Unallocated:
-                return new Mapping(MappingKind.Backing, SameKindLength(slice, index, kind, offset, length));
-            case ClusterKind.ZeroPlain:
-                return new Mapping(MappingKind.Zero, SameKindLength(slice, index, kind, offset, length));
-            default:
-                return new Mapping(
-                    MappingKind.Zero,
-                    SameKindLength(slice, index, kind, offset, length),
-                    _file,
-                    entry.HostOffset + _geometry.OffsetInCluster(offset));
+            (long hostOffset, int compressedLength) = entry.CompressedExtent(_geometry.ClusterBits);
+            long rest = Math.Min(length, _geometry.ClusterSize - _geometry.OffsetInCluster(offset));
+            return new Mapping(MappingKind.Compressed, rest, _file, hostOffset, compressedLength);
         }
+
+        long covered = RunLength(slice, index, entry, kind, offset, length, mustBeOwn: false);
+        return kind switch
+        {
+            ClusterKind.Normal => new Mapping(
+                MappingKind.Data, covered, _dataFile, CheckedDataOffset(entry, offset) + _geometry.OffsetInCluster(offset)),
+            ClusterKind.Unallocated => new Mapping(MappingKind.Backing, covered),
+            ClusterKind.ZeroPlain => new Mapping(MappingKind.Zero, covered),
+            _ => new Mapping(MappingKind.Zero, covered, _dataFile, entry.HostOffset + _geometry.OffsetInCluster(offset)),
+        };
     }
 
-    // How far data goes on without a gap in the file, starting from the entry at index, which is Normal.
-    private long NormalRunLength(MetadataSlice slice, int index, long offset, long length, bool mustBeOwn)
+    // How far the kind goes on from the entry at index; for data without a gap in the file.
+    private long RunLength(MetadataSlice slice, int index, L2Entry entry, ClusterKind kind, long offset, long length, bool mustBeOwn)
     {
-        long covered = _geometry.ClusterSize - _geometry.OffsetInCluster(offset);
-        long expected = new L2Entry(slice.ReadEntry(index)).HostOffset;
-        while (covered < length && ++index < _geometry.L2SliceEntries)
+        L2Format format = _geometry.L2;
+        int run = _geometry.SubclusterOf(offset);
+        run += format.RunLength(entry, run, kind);
+        long covered = ((long)run << _geometry.SubclusterBits) - _geometry.OffsetInCluster(offset);
+        long expected = entry.HostOffset;
+        while (run == format.Subclusters && covered < length && ++index < _geometry.L2SliceEntries)
         {
-            L2Entry next = new(slice.ReadEntry(index));
+            entry = _tables.Read(slice, index);
             expected += _geometry.ClusterSize;
-            if (next.HostOffset != expected || next.Kind(_geometry.Version) != ClusterKind.Normal || (mustBeOwn && !next.IsCopied))
+            if (format.KindAt(entry, 0) != kind
+                || (kind == ClusterKind.Normal && (entry.HostOffset != expected || (mustBeOwn && !entry.IsCopied))))
             {
                 break;
             }
 
-            covered += _geometry.ClusterSize;
-        }
-
-        return Math.Min(covered, length);
-    }
-
-    private long SameKindLength(MetadataSlice slice, int index, ClusterKind kind, long offset, long length)
-    {
-        long covered = _geometry.ClusterSize - _geometry.OffsetInCluster(offset);
-        while (covered < length && ++index < _geometry.L2SliceEntries
-            && new L2Entry(slice.ReadEntry(index)).Kind(_geometry.Version) == kind)
-        {
-            covered += _geometry.ClusterSize;
+            run = format.RunLength(entry, 0, kind);
+            covered += (long)run << _geometry.SubclusterBits;
         }
 
         return Math.Min(covered, length);

@@ -20,18 +20,19 @@ public sealed class WriteCommit
         _writer = writer;
     }
 
-    /// <summary>Points the L2 entries to the new clusters. All or nothing: they lie in one slice.</summary>
+    /// <summary>Points the L2 entries to the written subclusters. All or nothing: they lie in one slice.</summary>
     internal async ValueTask CommitAsync(Qcow2Allocation allocation)
     {
         using (AsyncMutex.Releaser held = await _writer.Mutex.LockAsync())
         {
-            MetadataSlice slice = await _tables.GetSliceForWriteAsync(allocation.First);
-            int index = _tables.IndexInSlice(allocation.First);
+            GuestCluster first = _geometry.GuestClusterOf(allocation.GuestOffset);
+            MetadataSlice slice = await _tables.GetSliceForWriteAsync(first);
+            int index = _tables.IndexInSlice(first);
             for (int i = 0; i < allocation.Run.Count; i++)
             {
-                L2Entry old = new(slice.ReadEntry(index + i));
-                slice.WriteEntry(index + i, L2Entry.ForData(_geometry.OffsetOf(allocation.Run.Start + i)).Raw);
-                if (!allocation.IsReuse)
+                L2Entry old = _tables.Read(slice, index + i);
+                _tables.Write(slice, index + i, Linked(old, allocation, i));
+                if (!allocation.IsFill)
                 {
                     _writer.Unlink(old);
                 }
@@ -39,7 +40,10 @@ public sealed class WriteCommit
 
             // Not only the edges: without this a power cut could keep the entry and lose the data, and show what the host cluster held before,
             // which is older than the guest's last flush. Mostly free, because dirty refcounts ask for the same flush.
-            _writer.Order.TablesAfterFlush();
+            if (!HistoricBug.Is(Bug.I2TablesBeforeData))
+            {
+                _writer.Order.TablesAfterFlush();
+            }
         }
 
         _writer.GuestClusters.Release(allocation.GuestLock);
@@ -50,7 +54,7 @@ public sealed class WriteCommit
     {
         try
         {
-            if (!allocation.IsReuse)
+            if (!allocation.IsFill)
             {
                 using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
                 await _writer.Allocator.ReleaseAsync(allocation.Run);
@@ -64,5 +68,23 @@ public sealed class WriteCommit
         {
             _writer.GuestClusters.Release(allocation.GuestLock);
         }
+    }
+
+    // A new cluster takes over what reads as zeros beside the range; a fill takes over everything beside it.
+    private L2Entry Linked(L2Entry old, Qcow2Allocation allocation, int number)
+    {
+        L2Format format = _geometry.L2;
+        uint written = WrittenSubclusters(allocation, number);
+        uint data = allocation.IsFill ? format.DataMask(old) | written : written;
+        return format.Own(_geometry.OffsetOf(allocation.Run.Start + number), data, format.ZeroMask(old) & ~written);
+    }
+
+    private uint WrittenSubclusters(Qcow2Allocation allocation, int number)
+    {
+        long cluster = _geometry.OffsetOf(_geometry.GuestClusterOf(allocation.GuestOffset) + number);
+        long start = Math.Max(allocation.GuestOffset, cluster);
+        long end = Math.Min(allocation.GuestOffset + allocation.GuestLength, cluster + _geometry.ClusterSize);
+        int first = _geometry.SubclusterOf(start);
+        return L2Format.MaskOf(first, _geometry.SubclusterOf(end - 1) - first + 1);
     }
 }

@@ -1,3 +1,5 @@
+using System.Numerics;
+using BlockMount.Base;
 using BlockMount.Base.Async;
 using BlockMount.Formats.Qcow2.Allocation;
 using BlockMount.Formats.Qcow2.Metadata;
@@ -15,15 +17,16 @@ public sealed class WritePreparation
     // More than the largest FUSE request, less than what would hold a big slice's neighbours up.
     private const int AllocationBytesMax = 4 << 20;
 
-    private readonly StorageFile _file;
+    private readonly StorageFile _dataFile;
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
     private readonly MappingLookup _lookup;
     private readonly MetadataWriter _writer;
 
-    public WritePreparation(StorageFile file, Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer)
+    /// <param name="dataFile">Where guest clusters live.</param>
+    public WritePreparation(StorageFile dataFile, Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer)
     {
-        _file = file;
+        _dataFile = dataFile;
         _geometry = geometry;
         _tables = tables;
         _lookup = lookup;
@@ -43,11 +46,12 @@ public sealed class WritePreparation
 
             GuestCluster first = _geometry.GuestClusterOf(offset);
             long wanted = ClustersWanted(first, offset, length);
-            RangeLock.Entry guestLock = await _writer.GuestClusters.LockAsync(first.Index, wanted);
-            Qcow2Allocation? allocation = null;
+            long locked = HistoricBug.Is(Bug.D1LockDroppedAroundData) ? HistoricBug.Elsewhere() : first.Index;
+            RangeLock.Entry guestLock = await _writer.GuestClusters.LockAsync(locked, wanted);
+            (Answer answer, Qcow2Allocation? allocation) = (Answer.MustWait, null);
             try
             {
-                allocation = await AllocateAsync(first, wanted, guestLock);
+                (answer, allocation) = await AllocateAsync(offset, length, wanted, guestLock);
             }
             finally
             {
@@ -57,11 +61,15 @@ public sealed class WritePreparation
                 }
             }
 
-            // Null: somebody else allocated the first cluster while we waited for the lock; it may be written in place now.
             if (allocation is not null)
             {
                 long inRun = offset - allocation.GuestOffset;
-                return new WritePlan(_file, allocation.FileOffset + inRun, Math.Min(length, allocation.GuestLength - inRun), allocation);
+                return new WritePlan(_dataFile, allocation.FileOffset + inRun, Math.Min(length, allocation.GuestLength - inRun), allocation);
+            }
+
+            if (answer == Answer.MustWait)
+            {
+                return default;
             }
         }
     }
@@ -73,60 +81,119 @@ public sealed class WritePreparation
         return Math.Min(clusters, _geometry.L2SliceEntries - _tables.IndexInSlice(first));
     }
 
-    private async ValueTask<Qcow2Allocation?> AllocateAsync(GuestCluster first, long wanted, RangeLock.Entry guestLock)
+    private async ValueTask<(Answer Answer, Qcow2Allocation? Allocation)> AllocateAsync(long offset, long length, long wanted, RangeLock.Entry guestLock)
     {
+        GuestCluster first = _geometry.GuestClusterOf(offset);
         using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
         await _writer.RelieveAsync();
         await _writer.L2Tables.EnsureWritableAsync(first);
         MetadataSlice slice = await _tables.GetSliceAsync(_tables.L1EntryOf(first), first);
         int index = _tables.IndexInSlice(first);
-        L2Entry entry = new(slice.ReadEntry(index));
-        if (_lookup.IsInPlace(entry))
+        L2Entry entry = _tables.Read(slice, index);
+        // Somebody else allocated it while we waited for the lock: it may be written in place now.
+        if (_lookup.KindAt(entry, offset) == ClusterKind.Normal && entry.IsCopied)
         {
-            return null;
+            return (Answer.Again, null);
         }
 
-        // A write that began before the zeros may still be under way to the same place: then the data gets another one (I5).
-        if (IsReusable(entry) && _writer.IsHiddenOutOfSight)
+        if (CanFill(entry))
         {
-            _lookup.CheckedDataOffset(entry.HostOffset, _geometry.OffsetOf(first));
-            HostRun reused = new(_geometry.HostClusterOf(entry.HostOffset), ReusableRun(slice, index, wanted));
-            return new Qcow2Allocation(_geometry, first, reused, readsAsZero: false, isReuse: true, guestLock);
+            Qcow2Allocation? fill = Fill(slice, index, offset, length, wanted, guestLock);
+            if (fill is not null)
+            {
+                return (Answer.Allocated, fill);
+            }
+
+            // A whole cluster can go elsewhere. One with other subclusters cannot: they may be written in place just now.
+            if (_geometry.HasSubclusters)
+            {
+                return (Answer.MustWait, null);
+            }
         }
 
         (HostRun run, bool fresh) = await _writer.Allocator.AllocateAsync(AllocatableRun(slice, index, wanted));
-        return new Qcow2Allocation(_geometry, first, run, fresh, isReuse: false, guestLock);
+        (long start, long end) = CopiedRange(slice, index, run.Count, offset, length);
+        return (Answer.Allocated, new Qcow2Allocation(_geometry, run, start, end - start, fresh, isFill: false, guestLock));
     }
 
-    private bool IsReusable(L2Entry entry) => entry.IsCopied && entry.Kind(_geometry.Version) == ClusterKind.ZeroAllocated;
+    // The guest has the host cluster for itself, and it may hold data: parts that are none can become data there.
+    private bool CanFill(L2Entry entry) => (entry.IsCopied && _geometry.L2.HasHostCluster(entry))
+        || (HistoricBug.Is(Bug.D7DataAtOffsetZero) && _geometry.L2.KindAt(entry, 0) == ClusterKind.ZeroPlain);
 
-    private long ReusableRun(MetadataSlice slice, int index, long wanted)
+    // As many subclusters without data as follow each other in the file. Null: a write that began before they became zeros may still be under way
+    // to the same place (I5).
+    private Qcow2Allocation? Fill(MetadataSlice slice, int index, long offset, long length, long wanted, RangeLock.Entry guestLock)
     {
-        long expected = new L2Entry(slice.ReadEntry(index)).HostOffset;
+        L2Entry entry = _tables.Read(slice, index);
+        HostCluster host = _geometry.HostClusterOf(_lookup.CheckedDataOffset(entry, offset));
+        long start = Alignment.Down(offset, _geometry.SubclusterSize);
+        int run = _geometry.SubclusterOf(offset) + EmptyRun(entry, _geometry.SubclusterOf(offset));
+        long end = start - _geometry.OffsetInCluster(start) + ((long)run << _geometry.SubclusterBits);
         int count = 1;
-        while (count < wanted)
+        while (run == _geometry.L2.Subclusters && count < wanted)
         {
-            L2Entry next = new(slice.ReadEntry(index + count));
-            expected += _geometry.ClusterSize;
-            if (!IsReusable(next) || next.HostOffset != expected)
+            entry = _tables.Read(slice, index + count);
+            bool goesOn = CanFill(entry) && entry.HostOffset == _geometry.OffsetOf(host + count) && _geometry.L2.KindAt(entry, 0) != ClusterKind.Invalid;
+            run = goesOn ? EmptyRun(entry, 0) : 0;
+            if (run == 0)
             {
                 break;
             }
 
+            end += (long)run << _geometry.SubclusterBits;
+            count++;
+        }
+
+        end = Math.Min(end, Alignment.Up(offset + length, _geometry.SubclusterSize));
+        GuestCluster first = _geometry.GuestClusterOf(offset);
+        long clusters = _geometry.GuestClusterOf(end - 1) - first + 1;
+        if (!_geometry.HasDataFile && !HistoricBug.Is(Bug.D7DataAtOffsetZero))
+        {
+            _writer.Checks.CheckData(new HostRun(host, clusters), offset);
+        }
+
+        return _writer.Hidden.AreOutOfSight(first, clusters)
+            ? new Qcow2Allocation(_geometry, new HostRun(host, clusters), start, end - start, readsAsZero: false, isFill: true, guestLock)
+            : null;
+    }
+
+    // How many subclusters without data follow from one on.
+    private int EmptyRun(L2Entry entry, int subcluster) => Math.Min(
+        BitOperations.TrailingZeroCount(_geometry.L2.DataMask(entry) >> subcluster), _geometry.L2.Subclusters - subcluster);
+
+    private long AllocatableRun(MetadataSlice slice, int index, long wanted)
+    {
+        int count = 1;
+        while (count < wanted && !CanFill(_tables.Read(slice, index + count)))
+        {
             count++;
         }
 
         return count;
     }
 
-    private long AllocatableRun(MetadataSlice slice, int index, long wanted)
+    // What is written or copied into new clusters, as one range: the write, and what the first and the last old cluster hold beside it.
+    private (long Start, long End) CopiedRange(MetadataSlice slice, int index, long count, long offset, long length)
     {
-        int count = 1;
-        while (count < wanted && new L2Entry(slice.ReadEntry(index + count)) is var next && !_lookup.IsInPlace(next) && !IsReusable(next))
-        {
-            count++;
-        }
+        long firstCluster = offset - _geometry.OffsetInCluster(offset);
+        long lastCluster = firstCluster + ((count - 1) << _geometry.ClusterBits);
+        uint head = _geometry.L2.DataMask(_tables.Read(slice, index));
+        uint tail = _geometry.L2.DataMask(_tables.Read(slice, index + (int)count - 1));
+        int headFirst = Math.Min(_geometry.SubclusterOf(offset), BitOperations.TrailingZeroCount(head));
+        long start = firstCluster + ((long)headFirst << _geometry.SubclusterBits);
+        long writtenEnd = Alignment.Up(offset + length, _geometry.SubclusterSize);
+        long tailEnd = lastCluster + ((long)(32 - BitOperations.LeadingZeroCount(tail)) << _geometry.SubclusterBits);
+        return (start, Math.Min(Math.Max(writtenEnd, tailEnd), lastCluster + _geometry.ClusterSize));
+    }
 
-        return count;
+    private enum Answer
+    {
+        Allocated,
+
+        /// <summary>Look again: the first cluster was allocated meanwhile.</summary>
+        Again,
+
+        /// <summary>See <see cref="WritePlan.MustWait"/>.</summary>
+        MustWait,
     }
 }

@@ -6,7 +6,7 @@ using BlockMount.Formats.Qcow2.OnDisk;
 namespace BlockMount.Formats.Qcow2.Snapshots;
 
 /// <summary>Names and ids of internal snapshots: who is meant, and what a new one is called. Names need not be unique, ids are.</summary>
-public static class SnapshotList
+public static class SnapshotNames
 {
     /// <summary>Bytes of a new snapshot's name in UTF-8. QEMU keeps it in 256 bytes with a NUL and cuts off the rest.</summary>
     public const int NameBytesMax = 255;

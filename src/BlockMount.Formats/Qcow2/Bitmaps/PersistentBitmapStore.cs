@@ -1,0 +1,425 @@
+using System.Text;
+using BlockMount.Base;
+using BlockMount.Base.Async;
+using BlockMount.Base.Buffers;
+using BlockMount.Formats.Qcow2.Metadata;
+using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Storage;
+
+namespace BlockMount.Formats.Qcow2.Bitmaps;
+
+/// <summary>
+/// The persistent bitmaps of an image that is open for writing: named tables of bytes, in and out. It knows nothing of live dirty bitmaps. From opening to
+/// closing every stored bitmap is marked in use, so that a crash leaves none that could be taken for right; see README.md for which of them a
+/// clean close makes valid again.
+/// <para>Threading: any thread; each method takes the metadata mutex. Every change is on disk when it returns, or has not happened.</para>
+/// </summary>
+public sealed class PersistentBitmapStore
+{
+    private readonly StorageFile _file;
+    private readonly Geometry _geometry;
+    private readonly GuestTables _tables;
+    private readonly MetadataWriter _writer;
+
+    // Guarded by the metadata mutex.
+    private List<Held> _held;
+    private HostRun? _directory;
+    private long _diskSize;
+
+    // Set by any thread, taken under the mutex.
+    private volatile bool _guestDataChanged;
+
+    private PersistentBitmapStore(
+        StorageFile file, Geometry geometry, GuestTables tables, MetadataWriter writer, BitmapDirectory directory, long diskSize)
+    {
+        _file = file;
+        _geometry = geometry;
+        _tables = tables;
+        _writer = writer;
+        _diskSize = diskSize;
+        _held = [.. directory.Bitmaps.Select(bitmap => new Held(bitmap, bitmap.IsConsistent))];
+        Problem = directory.Problem;
+        if (directory.Length > 0)
+        {
+            _directory = new HostRun(geometry.HostClusterOf(directory.Offset), geometry.ClustersFor(directory.Length));
+        }
+    }
+
+    /// <summary>Why the bitmaps that the image had are lost; null if they are not. For a warning.</summary>
+    public string? Problem { get; private init; }
+
+    /// <summary>The bitmaps; <see cref="StoredBitmap.IsInUse"/> is set in those that a clean close would leave inconsistent now.</summary>
+    public IReadOnlyList<StoredBitmap> Bitmaps =>
+        [.. Volatile.Read(ref _held).Select(held => WithInUse(held.Bitmap, held.Bitmap.IsAuto && _guestDataChanged ? false : held.IsValid))];
+
+    /// <summary>
+    /// Reads the directory of an image that is being opened for writing, and registers its clusters. A directory in the place of other tables, which are
+    /// registered already, is none.
+    /// </summary>
+    internal static async ValueTask<BitmapDirectory> LoadAsync(StorageFile file, Qcow2Header header, Geometry geometry, OverlapChecks checks)
+    {
+        BitmapDirectory directory = await BitmapDirectory.LoadAsync(file, header);
+        if (directory.Length == 0)
+        {
+            return directory;
+        }
+
+        if (checks.DataLength(directory.Offset, directory.Length) < directory.Length)
+        {
+            return BitmapDirectory.Lost($"the bitmap directory at {directory.Offset} overlaps other metadata");
+        }
+
+        checks.Add(new HostRun(geometry.HostClusterOf(directory.Offset), geometry.ClustersFor(directory.Length)), MetadataKinds.BitmapDirectory);
+        return directory;
+    }
+
+    /// <summary>The refusal of a name that no bitmap has.</summary>
+    public static ImageFormatException NotFound(string name) => new($"Dirty bitmap '{name}' not found");
+
+    /// <summary>The refusal of a bitmap whose bits are not to be relied on.</summary>
+    public static ImageFormatException Inconsistent(string name, string fileName) => new(
+        $"Bitmap '{name}' is inconsistent and cannot be used", $"Remove it: 'blockmount bitmap --remove {fileName} {name}'");
+
+    /// <summary>Takes over what the image has and marks all of it in use, on disk, before anything else is written.</summary>
+    internal static async ValueTask<PersistentBitmapStore> OpenAsync(
+        StorageFile file, Geometry geometry, GuestTables tables, MetadataWriter writer, BitmapDirectory directory, long diskSize)
+    {
+        PersistentBitmapStore store = new(file, geometry, tables, writer, directory, diskSize);
+        await store.WriteFlagsAsync(inUse: _ => true);
+        return store;
+    }
+
+    /// <summary>
+    /// The same session with tables that were opened anew, after a change of them that left the bitmaps alone. Under exclusive use; this store is not used
+    /// any more.
+    /// </summary>
+    internal PersistentBitmapStore MoveTo(GuestTables tables, MetadataWriter writer)
+    {
+        PersistentBitmapStore moved = new(_file, _geometry, tables, writer, BitmapDirectory.Empty, _diskSize)
+        {
+            Problem = Problem,
+            _held = _held,
+            _directory = _directory,
+            _guestDataChanged = _guestDataChanged,
+        };
+        if (_directory is { } directory)
+        {
+            writer.Checks.Add(directory, MetadataKinds.BitmapDirectory);
+        }
+
+        return moved;
+    }
+
+    /// <summary>Guest data was written, zeroed or discarded: what recorded changes and is not given back anew is wrong from now on.</summary>
+    internal void GuestDataChanged()
+    {
+        // Written only when needed: the line stays shared between processors.
+        if (!_guestDataChanged)
+        {
+            _guestDataChanged = true;
+        }
+    }
+
+    /// <summary>Whether guest data was changed since bitmaps were last looked at; settable under exclusive use, for changes that are not the guest's.</summary>
+    internal bool IsGuestDataChanged
+    {
+        get => _guestDataChanged;
+        set => _guestDataChanged = value;
+    }
+
+    /// <summary>
+    /// Adds a bitmap, or replaces the content of the one with this name (valid or not). It counts as valid at this moment; if it records, later
+    /// writes of the guest end that.
+    /// </summary>
+    /// <param name="granularityBits">log2 of the guest bytes per bit: 9 to 31.</param>
+    /// <param name="auto">It records changes.</param>
+    /// <param name="source">The bits; null for zeros.</param>
+    /// <exception cref="ImageFormatException">The format cannot store that; nothing was changed.</exception>
+    public async ValueTask PutAsync(string name, int granularityBits, bool auto, BitmapSource? source)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        await PutLockedAsync(name, granularityBits, auto, source);
+    }
+
+    /// <summary>Adds a bitmap of zeros.</summary>
+    /// <param name="granularityBits">log2 of the guest bytes per bit: 9 to 31.</param>
+    /// <param name="auto">It records changes.</param>
+    /// <exception cref="ImageFormatException">There is one of that name, or the format cannot store it; nothing was changed.</exception>
+    public async ValueTask AddAsync(string name, int granularityBits, bool auto)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        if (Find(name) is not null)
+        {
+            throw new ImageFormatException($"Bitmap already exists: {name}");
+        }
+
+        await PutLockedAsync(name, granularityBits, auto, null);
+    }
+
+    /// <summary>Sets all bits of a bitmap to zero.</summary>
+    /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
+    public async ValueTask ClearAsync(string name)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        NoteChanges();
+        StoredBitmap target = FindValid(name).Bitmap;
+        await PutLockedAsync(name, target.GranularityBits, target.IsAuto, null);
+    }
+
+    /// <summary>Adds the bits of another bitmap of a disk of the same size; granularities may differ.</summary>
+    /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
+    public async ValueTask MergeAsync(string name, BitmapReader source, int sourceGranularityBits)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        NoteChanges();
+        StoredBitmap target = FindValid(name).Bitmap;
+        BitmapReader reader = new(_file, _geometry.ClusterSize, target);
+        BitmapMerge merge = new(reader, target.GranularityBits, source, sourceGranularityBits, _diskSize);
+        await PutLockedAsync(name, target.GranularityBits, target.IsAuto, merge.ReadAsync);
+    }
+
+    /// <summary>Removes a bitmap, also one that is inconsistent.</summary>
+    /// <exception cref="ImageFormatException">There is none of that name.</exception>
+    public async ValueTask RemoveAsync(string name)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        Held old = Find(name) ?? throw NotFound(name);
+        await SwitchAsync([.. _held.Where(bitmap => bitmap != old)], NewWriter(), old.Bitmap);
+    }
+
+    /// <summary>Makes a bitmap record or not.</summary>
+    /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
+    public async ValueTask SetAutoAsync(string name, bool auto)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        NoteChanges();
+        Held target = FindValid(name);
+        uint flags = auto ? target.Bitmap.Flags | StoredBitmap.AutoFlag : target.Bitmap.Flags & ~StoredBitmap.AutoFlag;
+        List<Held> before = _held;
+        _held = [.. before.Select(bitmap => bitmap == target ? target with { Bitmap = target.Bitmap with { Flags = flags } } : bitmap)];
+        try
+        {
+            await WriteFlagsAsync(inUse: _ => true);
+        }
+        catch
+        {
+            _held = before;
+            throw;
+        }
+    }
+
+    /// <summary>Reads a bitmap that is valid.</summary>
+    /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
+    public BitmapReader OpenReader(string name) => new(_file, _geometry.ClusterSize, FindValid(name).Bitmap);
+
+    /// <summary>
+    /// Follows a change of the disk's size: bits of new space are zero, those of lost space are gone for good. The size is on disk already; a bitmap that cannot
+    /// follow becomes inconsistent.
+    /// </summary>
+    internal async ValueTask ResizeAsync(long diskSize)
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        NoteChanges();
+        long oldSize = _diskSize;
+        long common = Math.Min(oldSize, diskSize);
+        _diskSize = diskSize;
+        foreach (Held old in _held.Where(bitmap => bitmap.IsValid).ToList())
+        {
+            int granularityBits = old.Bitmap.GranularityBits;
+            if (StoredBitmap.BitsFor(oldSize, granularityBits) == StoredBitmap.BitsFor(diskSize, granularityBits))
+            {
+                continue;
+            }
+
+            long bits = StoredBitmap.BitsFor(common, granularityBits);
+            try
+            {
+                BitmapReader reader = new(_file, _geometry.ClusterSize, old.Bitmap);
+                await PutLockedAsync(old.Bitmap.Name, granularityBits, old.Bitmap.IsAuto, (offset, bytes) => BitmapPieces.ReadPrefixAsync(reader, bits, offset, bytes));
+            }
+            catch (BlockMountException)
+            {
+                // The disk has its new size and goes on: a bitmap of the old size would be wrong, so it stays in use.
+                _held = [.. _held.Select(bitmap => bitmap.Bitmap == old.Bitmap ? bitmap with { IsValid = false } : bitmap)];
+            }
+        }
+    }
+
+    /// <summary>
+    /// The last step of a clean close, when everything else is on disk: takes the mark from those that are valid. A bitmap that recorded while the guest
+    /// wrote and was not given back keeps it.
+    /// </summary>
+    internal async ValueTask CloseAsync()
+    {
+        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        NoteChanges();
+        if (_held.Any(bitmap => bitmap.IsValid))
+        {
+            await WriteFlagsAsync(inUse: bitmap => !bitmap.IsValid);
+        }
+    }
+
+    private async ValueTask PutLockedAsync(string name, int granularityBits, bool auto, BitmapSource? source)
+    {
+        NoteChanges();
+        byte[] nameBytes = BitmapLimits.CheckNew(name, granularityBits, _diskSize, _geometry, _file.Name);
+        Held? old = Find(name);
+        if (old is null && _held.Count == Qcow2Limits.BitmapCountMax)
+        {
+            throw new ImageFormatException($"'{_file.Name}' has {_held.Count} persistent bitmaps already, the most that can be stored");
+        }
+
+        BitmapWriter writer = NewWriter();
+        Held added;
+        try
+        {
+            (long offset, int entries) = await writer.WriteBitsAsync(StoredBitmap.BitsFor(_diskSize, granularityBits), source);
+            added = new Held(
+                new StoredBitmap
+                {
+                    NameBytes = nameBytes,
+                    GranularityBits = (byte)granularityBits,
+                    Flags = StoredBitmap.InUseFlag | (auto ? StoredBitmap.AutoFlag : 0),
+                    TableOffset = (ulong)offset,
+                    TableEntries = (uint)entries,
+                },
+                IsValid: true);
+        }
+        catch
+        {
+            await writer.GiveBackAsync();
+            throw;
+        }
+
+        List<Held> next = old is null ? [.. _held, added] : [.. _held.Select(bitmap => bitmap == old ? added : bitmap)];
+        await SwitchAsync(next, writer, old?.Bitmap);
+    }
+
+    // Clusters, tables and a new directory are on disk before the header names that directory; what it replaces is freed after (I4).
+    private async ValueTask SwitchAsync(List<Held> next, BitmapWriter writer, StoredBitmap? dropped)
+    {
+        HostRun? directory = null;
+        byte[] bytes = BitmapDirectory.Encode([.. next.Select(held => WithInUse(held.Bitmap, valid: false))]);
+        IReadOnlyList<HostRun> unlinked;
+        try
+        {
+            BitmapLimits.CheckDirectory(bytes, _file.Name);
+            unlinked = dropped is null || next.Exists(held => held.Bitmap.TableOffset == dropped.TableOffset)
+                ? []
+                : await BitmapPieces.ClustersOfAsync(_file, _geometry, _writer.Checks, dropped);
+            if (next.Count > 0)
+            {
+                directory = new HostRun(_geometry.HostClusterOf(await writer.WriteContiguousAsync(bytes)), _geometry.ClustersFor(bytes.Length));
+                _writer.Checks.Add(directory.Value, MetadataKinds.BitmapDirectory);
+            }
+
+            await _writer.Order.WriteBackAsync(_tables.L1);
+            await _file.FlushAsync();
+        }
+        catch
+        {
+            await GiveBackAsync(writer, directory);
+            throw;
+        }
+
+        await NameDirectoryAsync(next.Count, directory, bytes.Length, writer);
+        foreach (HostRun run in unlinked)
+        {
+            _writer.Unlink(run);
+        }
+
+        if (_directory is { } old)
+        {
+            _writer.Checks.Remove(old, MetadataKinds.BitmapDirectory);
+            _writer.Unlink(old);
+        }
+
+        _directory = directory;
+        Volatile.Write(ref _held, next);
+    }
+
+    private async ValueTask NameDirectoryAsync(int count, HostRun? directory, int length, BitmapWriter writer)
+    {
+        try
+        {
+            await _writer.RewriteHeaderAsync(header => directory is { } run
+                ? header.WithExtension(
+                    HeaderExtensionType.Bitmaps, new BitmapsExtension((uint)count, (ulong)length, (ulong)_geometry.OffsetOf(run.Start)).ToBytes())
+                    with { AutoclearFeatures = header.AutoclearFeatures | FeatureBits.Bitmaps }
+                : header.WithExtension(HeaderExtensionType.Bitmaps, null) with { AutoclearFeatures = header.AutoclearFeatures & ~FeatureBits.Bitmaps });
+        }
+        catch (ImageFormatException)
+        {
+            // Refused before anything was written. After any other failure nobody knows which directory the header names: both stay.
+            await GiveBackAsync(writer, directory);
+            throw;
+        }
+    }
+
+    private ValueTask GiveBackAsync(BitmapWriter writer, HostRun? directory)
+    {
+        if (directory is { } run)
+        {
+            _writer.Checks.Remove(run, MetadataKinds.BitmapDirectory);
+        }
+
+        return writer.GiveBackAsync();
+    }
+
+    // In place: a flag is four bytes that no sector border divides, and any part of the change leaves a valid directory.
+    private async ValueTask WriteFlagsAsync(Func<Held, bool> inUse)
+    {
+        if (_directory is not { } directory)
+        {
+            return;
+        }
+
+        byte[] bytes = BitmapDirectory.Encode([.. _held.Select(held => WithInUse(held.Bitmap, valid: !inUse(held)))]);
+        AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(bytes.Length);
+        try
+        {
+            bytes.CopyTo(buffer.Memory);
+            _writer.Checks.CheckTable(MetadataKinds.BitmapDirectory, _geometry.OffsetOf(directory.Start), bytes.Length);
+            await _file.WriteAsync(_geometry.OffsetOf(directory.Start), buffer.Memory[..bytes.Length]);
+            await _file.FlushAsync();
+        }
+        finally
+        {
+            AlignedBufferPool.Shared.Return(buffer);
+        }
+    }
+
+    private void NoteChanges()
+    {
+        if (_guestDataChanged)
+        {
+            _guestDataChanged = false;
+            Volatile.Write(ref _held, [.. _held.Select(held => held.Bitmap.IsAuto ? held with { IsValid = false } : held)]);
+        }
+    }
+
+    private BitmapWriter NewWriter() => new(_file, _geometry, _writer.Allocator);
+
+    private Held? Find(string name)
+    {
+        byte[] bytes = Encoding.UTF8.GetBytes(name);
+        return Volatile.Read(ref _held).Find(held => held.Bitmap.NameBytes.Span.SequenceEqual(bytes));
+    }
+
+    private Held FindValid(string name)
+    {
+        Held held = Find(name) ?? throw NotFound(name);
+        return held.IsValid && !(held.Bitmap.IsAuto && _guestDataChanged)
+            ? held
+            : throw Inconsistent(name, _file.Name);
+    }
+
+    private static StoredBitmap WithInUse(StoredBitmap bitmap, bool valid) => bitmap with
+    {
+        Flags = valid ? bitmap.Flags & ~StoredBitmap.InUseFlag : bitmap.Flags | StoredBitmap.InUseFlag,
+    };
+
+    /// <summary>One bitmap during a session.</summary>
+    /// <param name="IsValid">Its bits are right as far as this session knows; a clean close says so.</param>
+    private sealed record Held(StoredBitmap Bitmap, bool IsValid);
+}

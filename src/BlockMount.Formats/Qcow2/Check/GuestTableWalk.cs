@@ -1,0 +1,366 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Storage;
+
+namespace BlockMount.Formats.Qcow2.Check;
+
+/// <summary>An L1 table with what hangs on it.</summary>
+/// <param name="Snapshot">The snapshot that it belongs to; null for the active disk.</param>
+/// <param name="Offset">Host offset of the table.</param>
+/// <param name="Entries">Entries of the table.</param>
+/// <param name="DiskSize">Bytes of the guest disk; what the table describes behind it is saved machine state.</param>
+/// <param name="Referrer">Host offset of the field that names the table.</param>
+internal sealed record GuestTableRoot(string? Snapshot, long Offset, int Entries, long DiskSize, long Referrer)
+{
+    internal bool IsActive => Snapshot is null;
+}
+
+/// <summary>
+/// Visits the L1 and L2 tables of one disk state and counts what they refer to, checking each entry on the way (qcow2 specification, "Cluster
+/// mapping"). Single-threaded; holds one L2 table.
+/// </summary>
+internal sealed class GuestTableWalk
+{
+    private readonly StorageFile _file;
+    private readonly CheckedLayout _layout;
+    private readonly ClusterReferences _references;
+    private readonly StoredRefcounts _stored;
+    private readonly CheckReport _report;
+    private readonly TableReader _l1;
+    private readonly byte[] _l2;
+
+    // The table being visited.
+    private GuestTableRoot _root = null!;
+    private int _l1Index;
+    private long _l2Offset;
+    private bool _copiedIsChecked;
+    private long _nextContiguous;
+
+    // Instead of counting, look for entries whose clusters have owners that exclude each other.
+    private bool _marking;
+
+    internal GuestTableWalk(StorageFile file, CheckedLayout layout, ClusterReferences references, StoredRefcounts stored, CheckReport report)
+    {
+        _file = file;
+        _layout = layout;
+        _references = references;
+        _stored = stored;
+        _report = report;
+        _l1 = new TableReader(file, Math.Max(layout.L1Entries * 8L, 512));
+        _l2 = new byte[layout.ClusterSize];
+    }
+
+    /// <summary>Counts every reference of <paramref name="root"/> into the current window.</summary>
+    internal ValueTask CountAsync(GuestTableRoot root, Action<int>? progress = null)
+    {
+        _marking = false;
+        return root.Entries == 0 ? ValueTask.CompletedTask : WalkAsync(root, progress);
+    }
+
+    /// <summary>Adds the guest ranges of entries whose clusters have owners that exclude each other, once everything is counted and compared.</summary>
+    internal ValueTask MarkAsync(GuestTableRoot root)
+    {
+        _marking = true;
+        return root.Entries == 0 ? ValueTask.CompletedTask : WalkAsync(root, progress: null);
+    }
+
+    private async ValueTask WalkAsync(GuestTableRoot root, Action<int>? progress)
+    {
+        _root = root;
+        if (!_marking && !_references.Add(root.Offset, root.Entries * 8L, ClusterUses.Structure, active: true, root.Referrer))
+        {
+            Damage(0, root.DiskSize);
+        }
+
+        for (int i = 0; i < root.Entries; i++)
+        {
+            _l1.Select(root.Offset, root.Entries * 8L);
+            CheckedL1Entry entry = new(await _l1.ReadAsync(i));
+            if (entry.Raw != 0)
+            {
+                _l1Index = i;
+                _l2Offset = entry.TableOffset;
+                await (_marking ? MarkL2Async() : CountL1EntryAsync(entry, root.Offset + (i * 8L)));
+            }
+
+            progress?.Invoke(i);
+        }
+    }
+
+    private async ValueTask CountL1EntryAsync(CheckedL1Entry entry, long place)
+    {
+        if (entry.HasReservedBits)
+        {
+            Report(CheckFindingKind.ReservedBits, place, $"L1 entry {_l1Index} is {entry.Raw:x}");
+        }
+
+        bool usable = _references.Add(entry.TableOffset, _layout.ClusterSize, ClusterUses.L2Table, _root.IsActive, place);
+        if (!_layout.IsAligned(entry.TableOffset))
+        {
+            Report(CheckFindingKind.Misaligned, place, $"the entry at {place} refers to an L2 table at {entry.TableOffset}, which is no multiple of {_layout.ClusterSize}");
+            usable = false;
+        }
+
+        if (!usable || entry.TableOffset == 0)
+        {
+            Damage(_l1Index * _layout.L1Coverage, _layout.L1Coverage);
+        }
+
+        _copiedIsChecked = _root.IsActive && entry.TableOffset != 0 && await CheckCopiedAsync(entry, place);
+        await CountL2Async();
+    }
+
+    // False if nobody knows the table's refcount; its entries are not compared then.
+    private async ValueTask<bool> CheckCopiedAsync(CheckedL1Entry entry, long place)
+    {
+        if (!_references.IsFirstWindow)
+        {
+            return false;
+        }
+
+        long cluster = entry.TableOffset >> _layout.ClusterBits;
+        await _stored.LoadAsync(cluster / _layout.RefcountBlockEntries);
+        bool held = _stored.TryGet(cluster, out ulong refcount, out BlockState state);
+        Debug.Assert(held);
+        if (state == BlockState.Misaligned)
+        {
+            return false;
+        }
+
+        if (refcount == 1 != entry.IsCopied)
+        {
+            ReportCopied(entry.IsCopied, place, entry.TableOffset, refcount);
+        }
+
+        return true;
+    }
+
+    private async ValueTask CountL2Async()
+    {
+        await _file.ReadAsync(_l2Offset, _l2);
+        _nextContiguous = 0;
+        int index = 0;
+        while (true)
+        {
+            long missingBlock = CountEntries(ref index);
+            if (missingBlock < 0)
+            {
+                return;
+            }
+
+            await _stored.LoadAsync(missingBlock);
+        }
+    }
+
+    // Goes on at index, to the end of the table or to the first entry that needs a refcount block; that block, or -1 at the end.
+    private long CountEntries(ref int index)
+    {
+        for (index = NextUsed(index); index < _layout.L2Entries; index = NextUsed(index + 1))
+        {
+            CheckedL2Entry entry = EntryAt(index);
+            ClusterKind kind = entry.Kind(_layout);
+            ulong refcount = 1;
+            bool compare = _copiedIsChecked && (kind is ClusterKind.Normal or ClusterKind.ZeroAllocated);
+            if (compare && !_layout.HasDataFile)
+            {
+                long cluster = entry.HostOffset >> _layout.ClusterBits;
+                if (!_stored.TryGet(cluster, out refcount, out BlockState state))
+                {
+                    return cluster / _layout.RefcountBlockEntries;
+                }
+
+                compare = state != BlockState.Misaligned;
+            }
+
+            CountEntry(entry, kind, index);
+            if (compare && refcount == 1 != entry.IsCopied)
+            {
+                ReportCopied(entry.IsCopied, PlaceOf(index), entry.HostOffset, refcount);
+            }
+        }
+
+        return -1;
+    }
+
+    private void CountEntry(CheckedL2Entry entry, ClusterKind kind, int index)
+    {
+        if (kind == ClusterKind.Compressed)
+        {
+            CountCompressed(entry, index);
+            return;
+        }
+
+        if (entry.HasReservedBits)
+        {
+            Report(CheckFindingKind.ReservedBits, PlaceOf(index), $"the L2 entry at {PlaceOf(index)} is {entry.Word:x}");
+        }
+
+        if (entry.HasReservedZeroBit(_layout))
+        {
+            Report(CheckFindingKind.ReservedBits, PlaceOf(index), $"the L2 entry at {PlaceOf(index)} is {entry.Word:x}: bit 0 has no meaning here", knownToQemu: false);
+        }
+
+        if (kind is ClusterKind.Normal or ClusterKind.ZeroAllocated)
+        {
+            CountAllocated(entry, index);
+        }
+        else if (kind == ClusterKind.Unallocated && entry.AllocatedSubclusters != 0)
+        {
+            Report(CheckFindingKind.ReservedBits, PlaceOf(index), $"the L2 entry at {PlaceOf(index)} has no cluster and allocated subclusters {entry.AllocatedSubclusters:x}");
+            DamageAt(index);
+        }
+    }
+
+    private void CountAllocated(CheckedL2Entry entry, int index)
+    {
+        if (entry.ContradictorySubclusters != 0)
+        {
+            Report(CheckFindingKind.ReservedBits, PlaceOf(index), $"the L2 entry at {PlaceOf(index)} has subclusters {entry.ContradictorySubclusters:x} that are both allocated and zero");
+            DamageAt(index);
+        }
+
+        if (!_layout.IsAligned(entry.HostOffset))
+        {
+            Report(CheckFindingKind.Misaligned, PlaceOf(index), $"the entry at {PlaceOf(index)} refers to a data cluster at {entry.HostOffset}, which is no multiple of {_layout.ClusterSize}");
+            DamageAt(index);
+        }
+
+        if (_root.IsActive && _references.IsFirstWindow)
+        {
+            _report.AllocatedClusters++;
+            _report.FragmentedClusters += _nextContiguous != 0 && entry.HostOffset != _nextContiguous ? 1 : 0;
+            _nextContiguous = entry.HostOffset + _layout.ClusterSize;
+        }
+
+        if (_layout.HasDataFile)
+        {
+            CheckIdentity(entry, index);
+        }
+        else if (!_references.Add(entry.HostOffset, _layout.ClusterSize, ClusterUses.Data, _root.IsActive, PlaceOf(index)))
+        {
+            DamageAt(index);
+        }
+    }
+
+    private void CheckIdentity(CheckedL2Entry entry, int index)
+    {
+        long guest = GuestOffset(index);
+        if (_layout.IsAligned(entry.HostOffset) && entry.HostOffset != guest)
+        {
+            Report(
+                CheckFindingKind.Misaligned, PlaceOf(index), $"the entry at {PlaceOf(index)} refers to {entry.HostOffset} of the data file, the guest offset is {guest}", knownToQemu: false);
+            DamageAt(index);
+        }
+    }
+
+    private void CountCompressed(CheckedL2Entry entry, int index)
+    {
+        long place = PlaceOf(index);
+        if (entry.IsCopied)
+        {
+            Report(CheckFindingKind.CopiedFlag, place, $"the L2 entry at {place} is {entry.Word:x}: a compressed cluster is never COPIED");
+        }
+
+        if (_layout.HasDataFile || entry.Bitmap != 0)
+        {
+            Report(CheckFindingKind.ReservedBits, place, $"the L2 entry at {place} is {entry.Word:x} {entry.Bitmap:x}: compressed, {(_layout.HasDataFile ? "in an image with a data file" : "with subclusters")}");
+            DamageAt(index);
+            return;
+        }
+
+        if (_root.IsActive && _references.IsFirstWindow)
+        {
+            _report.AllocatedClusters++;
+            _report.CompressedClusters++;
+            _report.FragmentedClusters++;
+        }
+
+        (long offset, long length) = entry.CompressedSectors(_layout);
+        if (!_references.Add(offset, length, ClusterUses.Compressed, _root.IsActive, place))
+        {
+            DamageAt(index);
+        }
+    }
+
+    private async ValueTask MarkL2Async()
+    {
+        long cluster = _l2Offset >> _layout.ClusterBits;
+        if (_references.Holds(cluster) && ClusterReferences.IsContested(_references.Uses(cluster)))
+        {
+            Damage(_l1Index * _layout.L1Coverage, _layout.L1Coverage);
+        }
+
+        if (_layout.HasDataFile)
+        {
+            return;
+        }
+
+        await _file.ReadAsync(_l2Offset, _l2);
+        for (int index = NextUsed(0); index < _layout.L2Entries; index = NextUsed(index + 1))
+        {
+            MarkEntry(EntryAt(index), index);
+        }
+    }
+
+    private void MarkEntry(CheckedL2Entry entry, int index)
+    {
+        ClusterKind kind = entry.Kind(_layout);
+        (long offset, long length) = kind == ClusterKind.Compressed ? entry.CompressedSectors(_layout) : (entry.HostOffset, _layout.ClusterSize);
+        bool holdsBytes = kind == ClusterKind.Compressed || (kind is ClusterKind.Normal or ClusterKind.ZeroAllocated && entry.ContainsData(_layout));
+        if (!holdsBytes || _layout.IsOutside(offset, length))
+        {
+            return;
+        }
+
+        for (long cluster = offset >> _layout.ClusterBits; cluster <= (offset + length - 1) >> _layout.ClusterBits; cluster++)
+        {
+            if (_references.Holds(cluster) && ClusterReferences.IsContested(_references.Uses(cluster)))
+            {
+                DamageAt(index);
+                return;
+            }
+        }
+    }
+
+    // The first entry from index on that is not all zeros.
+    private int NextUsed(int index)
+    {
+        int words = _layout.L2EntrySize / 8;
+        if (index >= _layout.L2Entries)
+        {
+            return index;
+        }
+
+        int found = MemoryMarshal.Cast<byte, ulong>(_l2.AsSpan())[(index * words)..].IndexOfAnyExcept(0UL);
+        return found < 0 ? _layout.L2Entries : index + (found / words);
+    }
+
+    private CheckedL2Entry EntryAt(int index)
+    {
+        ReadOnlySpan<byte> bytes = _l2.AsSpan(index * _layout.L2EntrySize);
+        return new CheckedL2Entry(
+            BinaryPrimitives.ReadUInt64BigEndian(bytes), _layout.HasSubclusters ? BinaryPrimitives.ReadUInt64BigEndian(bytes[8..]) : 0);
+    }
+
+    private long PlaceOf(int index) => _l2Offset + (index * (long)_layout.L2EntrySize);
+
+    private long GuestOffset(int index) => (_l1Index * _layout.L1Coverage) + ((long)index << _layout.ClusterBits);
+
+    private void DamageAt(int index) => Damage(GuestOffset(index), _layout.ClusterSize);
+
+    private void Damage(long offset, long length)
+    {
+        if (_references.IsFirstWindow || _marking)
+        {
+            _report.Damage.Add(_root.Snapshot, offset, Math.Min(length, _root.DiskSize - offset));
+        }
+    }
+
+    private void ReportCopied(bool copied, long place, long offset, ulong refcount) => Report(
+        CheckFindingKind.CopiedFlag, place, $"COPIED is {(copied ? 1 : 0)} in the entry at {place}, and the refcount of the cluster at {offset} is {refcount}");
+
+    private void Report(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true) =>
+        _references.Report(kind, hostOffset, description, knownToQemu);
+}

@@ -1,0 +1,88 @@
+using System.Buffers.Binary;
+using BlockMount.Formats.Qcow2.Check;
+using BlockMount.Formats.Qcow2.OnDisk;
+
+namespace BlockMount.Formats.Qcow2.Repair;
+
+/// <summary>
+/// Makes the COPIED flags of the active tables exact: set where the counted references are exactly one (qcow2 specification, bit 63 of L1 and L2 entries).
+/// Clearing protects shared clusters and comes before the refcounts, setting allows writes in place and comes after them.
+/// </summary>
+internal sealed class CopiedFlags
+{
+    private readonly ImageState _state;
+    private readonly CheckedLayout _layout;
+    private readonly byte[] _l2;
+
+    internal CopiedFlags(ImageState state)
+    {
+        _state = state;
+        _layout = state.Layout;
+        _l2 = new byte[_layout.ClusterSize];
+    }
+
+    /// <summary>Clears flags that must not be there, or with <paramref name="set"/> sets those that are missing.</summary>
+    internal async ValueTask RunAsync(bool set)
+    {
+        byte[] sector = new byte[512];
+        GuestTableRoot root = _state.Walk.Roots[0];
+        for (int start = 0; start < root.Entries; start += 64)
+        {
+            Memory<byte> part = sector.AsMemory(0, Math.Min(root.Entries - start, 64) * 8);
+            long place = root.Offset + (start * 8L);
+            await _state.File.ReadAsync(place, part);
+            bool changed = false;
+            for (int i = 0; i < part.Length / 8; i++)
+            {
+                CheckedL1Entry entry = new(BinaryPrimitives.ReadUInt64BigEndian(part.Span[(i * 8)..]));
+                if (entry.TableOffset != 0)
+                {
+                    await CorrectTableAsync(entry.TableOffset, set);
+                    bool right = IsSingle(entry.TableOffset);
+                    changed |= right == set && entry.IsCopied != right;
+                    BinaryPrimitives.WriteUInt64BigEndian(part.Span[(i * 8)..], right == set ? entry.WithCopied(right).Raw : entry.Raw);
+                }
+            }
+
+            if (changed)
+            {
+                await _state.File.WriteAsync(place, part);
+            }
+        }
+
+        await _state.File.FlushAsync();
+    }
+
+    private async ValueTask CorrectTableAsync(long offset, bool set)
+    {
+        await _state.File.ReadAsync(offset, _l2);
+        bool changed = false;
+        for (int i = 0; i < _layout.L2Entries; i++)
+        {
+            Span<byte> bytes = _l2.AsSpan(i * _layout.L2EntrySize);
+            CheckedL2Entry entry = new(BinaryPrimitives.ReadUInt64BigEndian(bytes), 0);
+            if (entry.Kind(_layout) is not (ClusterKind.Normal or ClusterKind.ZeroAllocated))
+            {
+                continue;
+            }
+
+            bool right = _layout.HasDataFile || IsSingle(entry.HostOffset);
+            if (right == set && entry.IsCopied != right)
+            {
+                BinaryPrimitives.WriteUInt64BigEndian(bytes, entry.WithCopied(right).Word);
+                changed = true;
+            }
+        }
+
+        if (changed)
+        {
+            await _state.File.WriteAsync(offset, _l2);
+        }
+    }
+
+    private bool IsSingle(long offset)
+    {
+        long cluster = offset >> _layout.ClusterBits;
+        return _state.References.Holds(cluster) && _state.References.Count(cluster) == 1;
+    }
+}

@@ -1,0 +1,168 @@
+using BlockMount.Formats.Qcow2.Check;
+using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Storage;
+
+namespace BlockMount.Formats.Qcow2.Repair;
+
+/// <summary>How much a repair may change.</summary>
+public enum RepairMode
+{
+    /// <summary>Only refcounts that are too high.</summary>
+    Leaks,
+
+    /// <summary>Everything, up to giving up what cannot be read.</summary>
+    All,
+}
+
+/// <summary>What a repair found and what it left.</summary>
+/// <param name="Before">The check before the first change; its guest ranges are those that may have lost their content.</param>
+/// <param name="After">The check after the last change, with the numbers of what was fixed.</param>
+/// <param name="Refused">Why nothing was changed; null if what the mode allows was done.</param>
+public sealed record RepairResult(CheckReport Before, CheckReport After, string? Refused = null);
+
+/// <summary>
+/// Repairs a qcow2 image offline: mends tables, then makes refcounts and COPIED flags exact, then clears the dirty and the corrupt bit. The file must be
+/// used by nobody else meanwhile.
+/// <para>Order of writes, each step flushed before the next: entries that cannot be right go and COPIED flags that must not be set are cleared; refcounts
+/// are increased; refcounts are decreased; COPIED flags are set; the header's bits are cleared. A power cut leaves an image that is not worse than before,
+/// and another run finishes the work. Structures that change as a whole are written behind the end of the file and switched to by one write of the
+/// header.</para>
+/// <para>To be able to undo it, hand in an <see cref="UndoRecordingFile"/>.</para>
+/// </summary>
+public static class ImageRepair
+{
+    // A mended table can bring others to light; each round goes one level deeper.
+    private const int RoundsMax = 8;
+
+    /// <summary>Checks the image, repairs what was found, and checks it again.</summary>
+    /// <exception cref="ImageFormatException">The header cannot be used: there is nothing to repair.</exception>
+    /// <exception cref="Base.BlockIOException">The file cannot be read or written. What was written so far harms nobody.</exception>
+    public static async ValueTask<RepairResult> RunAsync(StorageFile file, RepairMode mode, CheckOptions? options = null)
+    {
+        CheckReport before = await ConsistencyCheck.RunAsync(file, options);
+        CheckReport after = before;
+        if (mode == RepairMode.Leaks && before.RefcountsNeedRebuild)
+        {
+            // Lowering counts in blocks that overlap with something would write into that.
+            return new RepairResult(before, before, "the refcount structure must be made anew, which -r all does and -r leaks does not");
+        }
+
+        if (!before.IsClean)
+        {
+            await ClearUnknownAutoclearBitsAsync(file);
+            await (mode == RepairMode.Leaks ? FixLeaksAsync(file) : FixAllAsync(file, before));
+            await file.FlushAsync();
+            after = await ConsistencyCheck.RunAsync(file, options);
+            after.CorruptionsFixed = Math.Max(0, before.Corruptions - after.Corruptions);
+            after.LeaksFixed = Math.Max(0, before.Leaks - after.Leaks);
+        }
+
+        if (after.Corruptions == 0 && after.CheckErrors == 0)
+        {
+            await ClearBitsAsync(file);
+        }
+
+        return new RepairResult(before, after);
+    }
+
+    private static async ValueTask FixLeaksAsync(StorageFile file)
+    {
+        ImageState state = await ImageState.CountAsync(file);
+        await new RefcountRepair(state).CorrectAsync(increase: false);
+        CheckReport rest = await ConsistencyCheck.RunAsync(file);
+        if (rest.Corruptions == rest.WrongCopiedFlags && rest.Leaks == 0 && rest.CheckErrors == 0)
+        {
+            // A refcount that fell to one asks for its flag.
+            await CorrectFlagsAsync(state);
+        }
+    }
+
+    private static async ValueTask FixAllAsync(StorageFile file, CheckReport before)
+    {
+        if (before.Corruptions > 0 || before.CheckErrors > 0)
+        {
+            int round = 0;
+            while (round < RoundsMax && await MendAsync(await ImageState.CountAsync(file)))
+            {
+                await file.FlushAsync();
+                round++;
+            }
+        }
+
+        ImageState state = await ImageState.CountAsync(file);
+        RefcountRepair refcounts = new(state);
+        if (await refcounts.NeedsRebuildAsync())
+        {
+            state = await ImageState.CountAsync(file, countRefcountStructure: false);
+            CopiedFlags flags = new(state);
+            await flags.RunAsync(set: false);
+            await new RefcountRepair(state).RebuildAsync();
+            await flags.RunAsync(set: true);
+        }
+        else
+        {
+            CopiedFlags flags = new(state);
+            await flags.RunAsync(set: false);
+            await refcounts.CorrectAsync(increase: true);
+            await refcounts.CorrectAsync(increase: false);
+            await flags.RunAsync(set: true);
+        }
+    }
+
+    // One kind of thing at a time: the next one needs the counts that result.
+    private static async ValueTask<bool> MendAsync(ImageState state)
+    {
+        CheckedLayout layout = state.Layout;
+        bool l1IsLost = layout.L1Entries > 0 && layout.IsOutside(layout.L1Offset, layout.L1Entries * 8L);
+        if (l1IsLost && await LostL1Table.FindAsync(state, layout.L1Entries) is { } l1Offset)
+        {
+            await HeaderRepair.WriteL1OffsetAsync(state.File, l1Offset);
+            return true;
+        }
+
+        FreshClusters fresh = new(state);
+        if (await new SnapshotRepair(state, fresh).RunAsync() || await new BitmapRepair(state, fresh).RunAsync())
+        {
+            return true;
+        }
+
+        TableRepair tables = new(state, fresh);
+        foreach (GuestTableRoot root in state.Walk.Roots)
+        {
+            if (!layout.IsOutside(root.Offset, root.Entries * 8L))
+            {
+                await tables.RunAsync(root);
+            }
+        }
+
+        return tables.Changed;
+    }
+
+    private static async ValueTask CorrectFlagsAsync(ImageState state)
+    {
+        CopiedFlags flags = new(state);
+        await flags.RunAsync(set: false);
+        await flags.RunAsync(set: true);
+    }
+
+    // Who does not know what a bit promises must not keep the promise up (qcow2 specification, autoclear features).
+    private static async ValueTask ClearUnknownAutoclearBitsAsync(StorageFile file)
+    {
+        CheckedLayout layout = await CheckedLayout.ReadAsync(file);
+        ulong known = layout.AutoclearFeatures & (FeatureBits.Bitmaps | FeatureBits.RawExternalData);
+        if (known != layout.AutoclearFeatures)
+        {
+            await HeaderRepair.WriteAutoclearAsync(file, known);
+        }
+    }
+
+    private static async ValueTask ClearBitsAsync(StorageFile file)
+    {
+        CheckedLayout layout = await CheckedLayout.ReadAsync(file);
+        ulong cleared = layout.IncompatibleFeatures & ~(FeatureBits.Dirty | FeatureBits.Corrupt);
+        if (cleared != layout.IncompatibleFeatures)
+        {
+            await HeaderRepair.WriteIncompatibleAsync(file, cleared);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+using BlockMount.Formats.Qcow2.Check;
+using BlockMount.Storage;
+
+namespace BlockMount.Formats.Qcow2.Repair;
+
+/// <summary>
+/// An image as one count of its references found it; valid until the repair changes something. Unlike a check it counts all clusters at the same time:
+/// 3 bytes for each (48 MiB for 1 TiB with 64 KiB clusters).
+/// </summary>
+internal sealed class ImageState
+{
+    private ImageState(StorageFile file, CheckedLayout layout, SnapshotList snapshots)
+    {
+        File = file;
+        Layout = layout;
+        Snapshots = snapshots;
+        Report = new CheckReport();
+        Stored = new StoredRefcounts(file, layout);
+        References = new ClusterReferences(layout, Report, Array.MaxLength);
+        Walk = new ReferenceWalk(file, layout, snapshots, References, Stored, Report);
+    }
+
+    internal StorageFile File { get; }
+
+    internal CheckedLayout Layout { get; }
+
+    internal SnapshotList Snapshots { get; }
+
+    internal StoredRefcounts Stored { get; }
+
+    internal ClusterReferences References { get; }
+
+    internal ReferenceWalk Walk { get; }
+
+    internal CheckReport Report { get; }
+
+    /// <param name="countRefcountStructure">False leaves out the references to the refcount table and its blocks, because they are to be made anew.</param>
+    internal static async ValueTask<ImageState> CountAsync(StorageFile file, bool countRefcountStructure = true)
+    {
+        CheckedLayout layout = await CheckedLayout.ReadAsync(file);
+        ImageState state = new(file, layout, await SnapshotList.ReadAsync(file, layout));
+        await state.Walk.RunAsync(progress: null, countRefcountStructure);
+        return state;
+    }
+
+    /// <summary>The users of all clusters that the range touches, taken together.</summary>
+    internal ClusterUses UsesOf(long offset, long length)
+    {
+        ClusterUses uses = ClusterUses.None;
+        if (Layout.IsOutside(offset, length))
+        {
+            return uses;
+        }
+
+        for (long cluster = offset >> Layout.ClusterBits; cluster <= (offset + length - 1) >> Layout.ClusterBits; cluster++)
+        {
+            uses |= References.Holds(cluster) ? References.Uses(cluster) : ClusterUses.None;
+        }
+
+        return uses;
+    }
+
+    /// <summary>
+    /// True if the image holds the aligned cluster at <paramref name="offset"/> for somebody, and a single reference touches it: the one that asks.
+    /// </summary>
+    internal async ValueTask<bool> IsOrphanAsync(long offset)
+    {
+        long cluster = offset >> Layout.ClusterBits;
+        return offset != 0 && References.Holds(cluster) && !Layout.IsOutside(offset, Layout.ClusterSize)
+            && References.Count(cluster) == 1 && await Stored.GetAsync(cluster) != 0;
+    }
+}

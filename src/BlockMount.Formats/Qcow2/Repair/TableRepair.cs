@@ -1,0 +1,200 @@
+using System.Buffers.Binary;
+using BlockMount.Formats.Qcow2.Check;
+
+namespace BlockMount.Formats.Qcow2.Repair;
+
+/// <summary>
+/// Mends the entries of L1 and L2 tables in place: nothing here needs a refcount that is not there already, so it comes before the refcounts (I3, I4).
+/// Tables of snapshots are mended as those of the active disk; COPIED flags are <see cref="CopiedFlags"/>' business.
+/// </summary>
+internal sealed class TableRepair
+{
+    private const int L1ChunkBytes = 4096;
+
+    private readonly ImageState _state;
+    private readonly CheckedLayout _layout;
+    private readonly EntryRepair _entries;
+    private readonly FreshClusters _fresh;
+    private readonly byte[] _l2;
+    private readonly byte[] _copy;
+
+    internal TableRepair(ImageState state, FreshClusters fresh)
+    {
+        _state = state;
+        _layout = state.Layout;
+        _entries = new EntryRepair(state);
+        _fresh = fresh;
+        _l2 = new byte[_layout.ClusterSize];
+        _copy = new byte[_layout.ClusterSize];
+    }
+
+    /// <summary>True if an entry was changed: count again before anything is built on the counts.</summary>
+    internal bool Changed { get; private set; }
+
+    /// <summary>Mends all tables of <paramref name="root"/>.</summary>
+    internal async ValueTask RunAsync(GuestTableRoot root)
+    {
+        byte[] chunk = new byte[L1ChunkBytes];
+        for (int start = 0; start < root.Entries; start += L1ChunkBytes / 8)
+        {
+            Memory<byte> part = chunk.AsMemory(0, Math.Min(root.Entries - start, L1ChunkBytes / 8) * 8);
+            long place = root.Offset + (start * 8L);
+            await _state.File.ReadAsync(place, part);
+            if (await MendChunkAsync(part, start))
+            {
+                await _state.File.WriteAsync(place, part);
+                Changed = true;
+            }
+        }
+    }
+
+    private async ValueTask<bool> MendChunkAsync(Memory<byte> chunk, int firstIndex)
+    {
+        bool changed = false;
+        for (int i = 0; i < chunk.Length / 8; i++)
+        {
+            CheckedL1Entry entry = new(BinaryPrimitives.ReadUInt64BigEndian(chunk.Span[(i * 8)..]));
+            CheckedL1Entry mended = entry.Raw == 0 ? entry : await MendL1EntryAsync(entry, firstIndex + i);
+            BinaryPrimitives.WriteUInt64BigEndian(chunk.Span[(i * 8)..], mended.Raw);
+            changed |= mended != entry;
+        }
+
+        return changed;
+    }
+
+    private async ValueTask<CheckedL1Entry> MendL1EntryAsync(CheckedL1Entry entry, int index)
+    {
+        CheckedL1Entry mended = entry.WithoutReservedBits;
+        long offset = mended.TableOffset;
+        if (!_layout.IsAligned(offset))
+        {
+            long aligned = offset & -_layout.ClusterSize;
+            return await _state.IsOrphanAsync(aligned) && await LooksLikeTableAsync(aligned)
+                ? new CheckedL1Entry((ulong)aligned).WithCopied(mended.IsCopied)
+                : default;
+        }
+
+        bool structure = (_state.UsesOf(offset, _layout.ClusterSize) & ClusterUses.Structure) != 0;
+        if (offset == 0 || structure || _layout.IsOutside(offset, _layout.ClusterSize))
+        {
+            return default;
+        }
+
+        if (_state.References.TakeOverflow(offset >> _layout.ClusterBits))
+        {
+            return await CopyTableAsync(offset);
+        }
+
+        return await MendL2TableAsync(offset, index) ? mended : default;
+    }
+
+    // More owners than the refcount can say: this one gets a table of its own. Its entries are mended in the next round.
+    private async ValueTask<CheckedL1Entry> CopyTableAsync(long offset)
+    {
+        long place = await _fresh.AllocateAsync(1);
+        await _state.File.ReadAsync(offset, _copy);
+        await _state.File.WriteAsync(place, _copy);
+        await _state.File.FlushAsync();
+        return new CheckedL1Entry((ulong)place).WithCopied(true);
+    }
+
+    // A table whose entries all could be right; tables of guest data hardly ever do.
+    private async ValueTask<bool> LooksLikeTableAsync(long offset)
+    {
+        await _state.File.ReadAsync(offset, _l2);
+        for (int i = 0; i < _layout.L2Entries; i++)
+        {
+            if (_entries.Judge(Read(i), guestOffset: 0, out _) is not (EntryFate.Kept or EntryFate.CopyAway))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    // False if the cluster is no L2 table: others use it too, and not every entry could be right. Their bytes stay as they are.
+    private async ValueTask<bool> MendL2TableAsync(long offset, int l1Index)
+    {
+        await _state.File.ReadAsync(offset, _l2);
+        bool othersToo = (_state.UsesOf(offset, _layout.ClusterSize) & ClusterUses.Kinds & ~ClusterUses.L2Table) != 0;
+        bool changed = false;
+        bool copied = false;
+        for (int i = 0; i < _layout.L2Entries; i++)
+        {
+            CheckedL2Entry entry = Read(i);
+            long guest = (l1Index * _layout.L1Coverage) + ((long)i << _layout.ClusterBits);
+            EntryFate fate = _entries.Judge(entry, guest, out CheckedL2Entry mended);
+            if (fate == EntryFate.Kept)
+            {
+                continue;
+            }
+
+            if (othersToo)
+            {
+                return false;
+            }
+
+            mended = fate switch
+            {
+                EntryFate.Lost => _entries.Zeros,
+                EntryFate.TryAligned => await AlignAsync(mended),
+                EntryFate.CopyAway => await CopyAwayAsync(mended),
+                _ => mended,
+            };
+            copied |= fate == EntryFate.CopyAway;
+            Write(i, mended);
+            changed = true;
+        }
+
+        if (changed)
+        {
+            await WriteTableAsync(offset, copied);
+        }
+
+        return true;
+    }
+
+    private async ValueTask WriteTableAsync(long offset, bool afterFlush)
+    {
+        if (afterFlush)
+        {
+            // Refcounts and bytes of the copies are on disk before an entry names them (I2, I3).
+            await _state.File.FlushAsync();
+        }
+
+        await _state.File.WriteAsync(offset, _l2);
+        Changed = true;
+    }
+
+    private async ValueTask<CheckedL2Entry> AlignAsync(CheckedL2Entry entry)
+    {
+        long aligned = entry.HostOffset & -_layout.ClusterSize;
+        return await _state.IsOrphanAsync(aligned) ? entry.WithOffset(aligned) : _entries.Zeros;
+    }
+
+    private async ValueTask<CheckedL2Entry> CopyAwayAsync(CheckedL2Entry entry)
+    {
+        long place = await _fresh.AllocateAsync(1);
+        await _state.File.ReadAsync(entry.HostOffset, _copy);
+        await _state.File.WriteAsync(place, _copy);
+        return entry.WithOffset(place).WithCopied(true);
+    }
+
+    private CheckedL2Entry Read(int index)
+    {
+        ReadOnlySpan<byte> bytes = _l2.AsSpan(index * _layout.L2EntrySize);
+        return new CheckedL2Entry(
+            BinaryPrimitives.ReadUInt64BigEndian(bytes), _layout.HasSubclusters ? BinaryPrimitives.ReadUInt64BigEndian(bytes[8..]) : 0);
+    }
+
+    private void Write(int index, CheckedL2Entry entry)
+    {
+        Span<byte> bytes = _l2.AsSpan(index * _layout.L2EntrySize);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes, entry.Word);
+        if (_layout.HasSubclusters)
+        {
+            BinaryPrimitives.WriteUInt64BigEndian(bytes[8..], entry.Bitmap);
+        }
+    }
+}

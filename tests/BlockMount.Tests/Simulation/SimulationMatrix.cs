@@ -1,0 +1,94 @@
+using BlockMount.TestSupport.Images;
+using BlockMount.TestSupport.Model;
+using BlockMount.TestSupport.Simulation;
+
+namespace BlockMount.Tests.Simulation;
+
+/// <summary>The images and the programs of the exhaustive simulation.</summary>
+internal static class SimulationMatrix
+{
+    private const int Clusters = 16;
+
+    /// <summary>The names of the images, in the order in which they are simulated.</summary>
+    internal static readonly string[] s_images = ["warm", "cold", "backed"];
+
+    /// <summary>
+    /// An image of 16 clusters: 0 and 1 hold data, 2 zeros with a cluster behind them, 3 and 4 nothing, 5 and 6 data; inside the file one cluster is free.
+    /// </summary>
+    internal static async ValueTask<SimulationImage> ImageAsync(string name)
+    {
+        ImageGeometry geometry = name switch
+        {
+            "warm" => new() { ClusterBits = 10 },
+            "cold" => new() { ClusterBits = 9, RefcountOrder = 3 },
+            "backed" => new() { ClusterBits = 10, Backing = BackingKind.Raw, Depth = 2, BackingSize = Clusters << 10 },
+            _ => throw new ArgumentException($"no image is called '{name}'"),
+        };
+        geometry = geometry with { Size = (long)Clusters << geometry.ClusterBits };
+        int size = geometry.ClusterSize;
+        GuestOperation[] history =
+        [
+            On(GuestOperationKind.Write, 0, 3, size),
+            On(GuestOperationKind.Write, 4, 3, size),
+            On(GuestOperationKind.Zero, 2, 1, size),
+            On(GuestOperationKind.Discard, 4, 1, size),
+        ];
+        return await SimulationImage.PrepareAsync(name, geometry, warm: name != "cold", history);
+    }
+
+    /// <summary>What a client may do. Together these reach every path of allocation, translation and freeing.</summary>
+    internal static IReadOnlyList<GuestProgram> Programs(SimulationImage image)
+    {
+        int size = image.Chain.Geometry.ClusterSize;
+        GuestOperation flush = new(GuestOperationKind.Flush, 0, 0, 0);
+        return
+        [
+            new("write-new", On(GuestOperationKind.Write, 3, 1, size)),
+            new("write-far", On(GuestOperationKind.Write, 9, 1, size)),
+            new("write-in-place", On(GuestOperationKind.Write, 0, 1, size)),
+            new("write-across", On(GuestOperationKind.Write, 2, 2, size)),
+            new("write-part", new GuestOperation(GuestOperationKind.Write, (4 * size) - 512, 512, 7)),
+            new("write-reuse", On(GuestOperationKind.Write, 2, 1, size)),
+            new("zero-keep", On(GuestOperationKind.Zero, 0, 2, size)),
+            new("zero-unmap", On(GuestOperationKind.ZeroMayUnmap, 0, 3, size)),
+            new("discard", On(GuestOperationKind.Discard, 0, 4, size)),
+            new("trim", On(GuestOperationKind.Discard, 0, 2, size), flush),
+            new("flush", flush),
+            new("read", On(GuestOperationKind.Read, 0, 4, size)),
+            new("grow", new GuestOperation(GuestOperationKind.Resize, (Clusters + 4) * size, 0, 0)),
+            new("shrink", new GuestOperation(GuestOperationKind.Resize, 2 * size, 0, 0)),
+        ];
+    }
+
+    /// <summary>Every choice of <paramref name="count"/> programs, with repetition, in a fixed order.</summary>
+    internal static IEnumerable<GuestProgram[]> Combinations(IReadOnlyList<GuestProgram> programs, int count, int first = 0)
+    {
+        if (count == 0)
+        {
+            yield return [];
+            yield break;
+        }
+
+        for (int i = first; i < programs.Count; i++)
+        {
+            foreach (GuestProgram[] rest in Combinations(programs, count - 1, i))
+            {
+                yield return [Restamped(programs[i], count), .. rest];
+            }
+        }
+    }
+
+    /// <summary>The programs that a schedule names, as <see cref="Combinations"/> gives them.</summary>
+    internal static GuestProgram[] Named(SimulationImage image, IReadOnlyList<string> names)
+    {
+        IReadOnlyList<GuestProgram> programs = Programs(image);
+        return [.. names.Select((name, i) => Restamped(programs.Single(program => program.Name == name), names.Count - i))];
+    }
+
+    // The same program twice must not write the same bytes.
+    private static GuestProgram Restamped(GuestProgram program, int number) =>
+        program with { Operations = [.. program.Operations.Select(operation => operation with { Stamp = operation.Stamp + (1000 * number) })] };
+
+    private static GuestOperation On(GuestOperationKind kind, int cluster, int count, int clusterSize) =>
+        new(kind, (long)cluster * clusterSize, count * clusterSize, cluster + 1);
+}
