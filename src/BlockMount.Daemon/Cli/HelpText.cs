@@ -50,6 +50,12 @@ internal static class HelpText
           workers=N             FUSE worker threads (default: by processors)
           snapshot=NAME         show an internal snapshot (by id or name); needs ro
           backing_format=FMT    format of a backing file whose image names none
+          data_file=PATH        the image's data file, instead of the one it names
+          cache-size=SIZE       memory for cached metadata of the chain (64M)
+          l2-cache-size=, l2-cache-entry-size=, refcount-cache-size=,
+          cache-clean-interval=, lazy-refcounts=, pass-discard-request=,
+          pass-discard-snapshot=, pass-discard-other=, discard-no-unref=,
+          overlap-check=        as QEMU's qcow2 driver has them
 
         Other commands ('blockmount COMMAND --help' tells more):
           umount                unmount; returns when all is flushed and unlocked

@@ -7,6 +7,7 @@ using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
 using BlockMount.Exports.Nbd;
 using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.Repair;
 using BlockMount.Storage;
 using Microsoft.Extensions.Logging;
 
@@ -39,13 +40,16 @@ internal static class Composition
         {
             Format = request.Format,
             BackingFormatDefault = options.BackingFormat,
+            DataFile = options.DataFile,
             ReadOnly = options.ReadOnly,
+            RepairDirty = ImageRepair.RepairDirtyAsync,
             Direct = options.Direct,
             NoFlush = options.NoFlush,
             ShareWrite = options.ShareWrite,
             DiscardToHost = options.Discard,
             Snapshot = options.Snapshot,
             OnCorruption = onCorruption,
+            Qcow2 = options.Qcow2,
         });
     }
 

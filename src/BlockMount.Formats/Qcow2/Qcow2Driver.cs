@@ -13,16 +13,17 @@ namespace BlockMount.Formats.Qcow2;
 
 /// <summary>
 /// The qcow2 format, versions 2 and 3. A facade: translation, allocation and write-back live in the folders of those names, and
-/// Metadata/README.md states the order of writes. Owns its file.
+/// Metadata/README.md states the order of writes. Owns its file and its data file.
 /// </summary>
 public sealed class Qcow2Driver : FormatDriver
 {
     private readonly StorageFile _file;
-    private readonly Qcow2OpenOptions _options;
+    private readonly StorageFile? _dataFile;
     private readonly Geometry _geometry;
     private readonly CompressedClusters _compressed;
     private readonly ImageHealth _health;
     private readonly IncompatibleFeatures? _features;
+    private readonly Qcow2OpenOptions _options;
 
     // Changed only under exclusive use, by ResizeAsync, SetBackingReferenceAsync and SwitchAsync.
     private long _virtualSize;
@@ -31,6 +32,7 @@ public sealed class Qcow2Driver : FormatDriver
     // Replaced only under exclusive use, by SwitchAsync.
     private MappingLookup _lookup;
     private WriteSide? _write;
+    private CacheCleaner? _cleaner;
 
     // Set under exclusive use when nobody knows which tables the header names: writing in place might change a snapshot.
     private BlockIOException? _switchFailure;
@@ -40,22 +42,23 @@ public sealed class Qcow2Driver : FormatDriver
         Qcow2OpenOptions options,
         Qcow2Header header,
         Geometry geometry,
-        MappingLookup lookup,
         CompressedClusters compressed,
         ImageHealth health,
         IncompatibleFeatures? features,
-        WriteSide? write)
+        OpenTables tables)
     {
         _options = options;
         _features = features;
         _health = health;
         _file = file;
+        _dataFile = options.DataFile;
         _header = header;
         _geometry = geometry;
-        _lookup = lookup;
         _compressed = compressed;
-        _write = write;
-        Snapshots = new Qcow2Snapshots(this, file, discardFreed: options.DiscardToHost && options.PassDiscardSnapshot);
+        _lookup = tables.Lookup;
+        _write = tables.Write;
+        _cleaner = tables.StartCleaner(options);
+        Snapshots = new Qcow2Snapshots(this, file, discardFreed: options.PassDiscardSnapshot);
         // As QEMU: a size that is no multiple of a sector is rounded down.
         _virtualSize = Alignment.Down(header.Size, 512);
     }
@@ -73,10 +76,10 @@ public sealed class Qcow2Driver : FormatDriver
     public override int ClusterSize => _geometry.ClusterSize;
 
     /// <inheritdoc/>
-    public override int ZeroUnit => _geometry.SubclusterSize;
+    public override int ZeroUnit => _write?.RawData is null ? _geometry.SubclusterSize : 1;
 
     /// <inheritdoc/>
-    public override long AllocatedBytes => _file.AllocatedBytes;
+    public override long AllocatedBytes => _file.AllocatedBytes + (_dataFile?.AllocatedBytes ?? 0);
 
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
@@ -95,15 +98,21 @@ public sealed class Qcow2Driver : FormatDriver
 
     /// <summary>
     /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
-    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits of what this program does not keep true, and
-    /// marks persistent bitmaps as in use.
+    /// driver owns the file and the data file of the options; on failure the caller still does. A writable open clears the autoclear bits of what this
+    /// program does not keep true, and marks persistent bitmaps as in use.
     /// </summary>
     /// <exception cref="ImageFormatException">Not a usable image; see <see cref="FeaturePolicy"/>.</exception>
     /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
     public static async ValueTask<Qcow2Driver> OpenAsync(StorageFile file, Qcow2OpenOptions options)
     {
         Qcow2Header header = await LoadUsableHeaderAsync(file, options);
-        Geometry geometry = new(header);
+        if (header.HasDataFile != options.DataFile is not null)
+        {
+            throw new ImageFormatException(
+                $"Could not open '{file.Name}': {(header.HasDataFile ? "its data file is missing" : "a data file was given, but the image has none")}");
+        }
+
+        Geometry geometry = new(header, CacheSizes.For(header, options, file.Name).L2SliceSize);
         if (options.Snapshot is not null)
         {
             header = await SnapshotAsDevice.SelectAsync(file, header, geometry, options);
@@ -113,8 +122,8 @@ public sealed class Qcow2Driver : FormatDriver
         IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
         ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        (MappingLookup lookup, WriteSide? write) = await OpenTablesAsync(file, header, geometry, compressed, health, features, options, bitmaps: null);
-        return new Qcow2Driver(file, options, header, geometry, lookup, compressed, health, features, write);
+        OpenTables tables = await OpenTablesAsync(file, header, geometry, compressed, health, features, options, bitmaps: null);
+        return new Qcow2Driver(file, options, header, geometry, compressed, health, features, tables);
     }
 
     /// <inheritdoc/>
@@ -152,6 +161,11 @@ public sealed class Qcow2Driver : FormatDriver
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
     {
         Writable.Bitmaps.GuestDataChanged();
+        if (Writable.RawData is { } raw)
+        {
+            return WriteZeroesAsync(raw, offset, length, flags);
+        }
+
         GuestCluster first = _geometry.GuestClusterOf(offset);
         if (_geometry.OffsetInCluster(offset) == 0 && (_geometry.OffsetInCluster(length) == 0 || offset + length == _virtualSize))
         {
@@ -168,7 +182,9 @@ public sealed class Qcow2Driver : FormatDriver
     public override ValueTask DiscardAsync(long offset, long length)
     {
         Writable.Bitmaps.GuestDataChanged();
-        return Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+        return Writable.RawData is { } raw
+            ? raw.DiscardAsync(offset, length)
+            : Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
     }
 
     /// <inheritdoc/>
@@ -231,6 +247,11 @@ public sealed class Qcow2Driver : FormatDriver
     {
         try
         {
+            if (_cleaner is not null)
+            {
+                await _cleaner.DisposeAsync();
+            }
+
             if (_write is not null)
             {
                 await _write.Metadata.FlushForCloseAsync();
@@ -240,7 +261,14 @@ public sealed class Qcow2Driver : FormatDriver
         finally
         {
             await _health.Recorded;
-            await _file.DisposeAsync();
+            try
+            {
+                await (_dataFile?.DisposeAsync() ?? ValueTask.CompletedTask);
+            }
+            finally
+            {
+                await _file.DisposeAsync();
+            }
         }
     }
 
@@ -255,7 +283,13 @@ public sealed class Qcow2Driver : FormatDriver
         Writable.Bitmaps.GuestDataChanged();
         return _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
-            : Writable.Preparation.PrepareAsync(offset, length);
+            : Writable.Preparation.PrepareAsync(offset, length, _virtualSize);
+    }
+
+    private static async ValueTask<bool> WriteZeroesAsync(RawDataFile raw, long offset, long length, ZeroFlags flags)
+    {
+        await raw.ZeroAsync(offset, length, flags);
+        return true;
     }
 
     private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace, Preallocation preallocation)
@@ -342,17 +376,18 @@ public sealed class Qcow2Driver : FormatDriver
         {
             // Anew from the file: other owners of parts of it (bitmaps, feature bits) have changed theirs.
             Qcow2Header present = await Qcow2HeaderReader.LoadAsync(_file);
-            HeaderSwitch next = await plan(new ShadowContext(present, _virtualSize, write.Tables.L1, write.Refcounts, change));
+            HeaderSwitch next = await plan(new ShadowContext(present, _geometry, _virtualSize, write.Tables.L1, write.Refcounts, change));
             Qcow2Header header = next.ApplyTo(present);
             // Opened before the switch, so that nothing can fail after it.
-            (MappingLookup lookup, WriteSide? opened) = await OpenTablesAsync(
-                _file, header, _geometry, _compressed, _health, _features, _options, write.Bitmaps);
+            OpenTables opened = await OpenTablesAsync(_file, header, _geometry, _compressed, _health, _features, _options, write.Bitmaps);
             await change.SwitchAsync(next);
             _header = header;
-            _lookup = lookup;
-            _write = opened!;
+            _lookup = opened.Lookup;
+            _write = opened.Write;
             _virtualSize = next.Size;
             _compressed.Clear();
+            await (_cleaner?.DisposeAsync() ?? ValueTask.CompletedTask);
+            _cleaner = opened.StartCleaner(_options);
         }
         catch (Exception error) when (change.IsSwitching)
         {
@@ -367,7 +402,7 @@ public sealed class Qcow2Driver : FormatDriver
     }
 
     // What depends on the tables that the header names. bitmaps: those of the same image, which is open already.
-    private static async ValueTask<(MappingLookup Lookup, WriteSide? Write)> OpenTablesAsync(
+    private static async ValueTask<OpenTables> OpenTablesAsync(
         StorageFile file,
         Qcow2Header header,
         Geometry geometry,
@@ -377,15 +412,17 @@ public sealed class Qcow2Driver : FormatDriver
         Qcow2OpenOptions options,
         PersistentBitmapStore? bitmaps)
     {
+        CacheSizes sizes = CacheSizes.For(header, options, file.Name);
         OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
         L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size, (int)geometry.L1EntriesFor(header.Size));
-        MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
+        MetadataCache l2 = new(file, sizes.L2SliceSize, sizes.L2Slices);
         GuestTables tables = new(health, geometry, l1, l2);
-        MappingLookup lookup = new(file, file, geometry, tables, checks);
+        MappingLookup lookup = new(file, options.DataFile ?? file, geometry, tables, checks);
+        MetadataCache refcounts = new(file, geometry.RefcountSliceSize, sizes.RefcountSlices);
         WriteSide? write = options.ReadOnly
             ? null
-            : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, features, options, bitmaps);
-        return (lookup, write);
+            : await WriteSide.OpenAsync(file, header, geometry, tables, refcounts, lookup, compressed, checks, features, options, bitmaps);
+        return new OpenTables(lookup, write, [l2, refcounts]);
     }
 
     private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
@@ -432,7 +469,14 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
-    private static int Slices(long bytes, Geometry geometry) => (int)Math.Clamp(bytes / geometry.SliceSize, 2, int.MaxValue);
+    /// <summary>What depends on the tables that the header names.</summary>
+    /// <param name="Write">Null for a read-only image.</param>
+    private sealed record OpenTables(MappingLookup Lookup, WriteSide? Write, IReadOnlyList<MetadataCache> Caches)
+    {
+        /// <summary>Watches the caches; the caller disposes it. Null if they are to stay as they are.</summary>
+        internal CacheCleaner? StartCleaner(Qcow2OpenOptions options) =>
+            options.CacheCleanInterval > TimeSpan.Zero ? new CacheCleaner(options.Time, options.CacheCleanInterval, Caches) : null;
+    }
 
     /// <summary>What a writable image has beyond a readable one.</summary>
     private sealed class WriteSide
@@ -447,10 +491,12 @@ public sealed class Qcow2Driver : FormatDriver
             CompressedWrite compressed,
             DropClusters drop,
             Qcow2Resize resize,
-            PersistentBitmapStore bitmaps)
+            PersistentBitmapStore bitmaps,
+            RawDataFile? rawData)
         {
             Tables = tables;
             Refcounts = refcounts;
+            RawData = rawData;
             Epoch = epoch;
             Metadata = metadata;
             Preparation = preparation;
@@ -481,11 +527,15 @@ public sealed class Qcow2Driver : FormatDriver
 
         internal PersistentBitmapStore Bitmaps { get; }
 
+        // Null unless the data file is a raw image of the disk.
+        internal RawDataFile? RawData { get; }
+
         internal static async ValueTask<WriteSide> OpenAsync(
             StorageFile file,
             Qcow2Header header,
             Geometry geometry,
             GuestTables tables,
+            MetadataCache blocks,
             MappingLookup lookup,
             CompressedClusters compressed,
             OverlapChecks checks,
@@ -493,17 +543,20 @@ public sealed class Qcow2Driver : FormatDriver
             Qcow2OpenOptions options,
             PersistentBitmapStore? openBitmaps)
         {
-            MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
+            StorageFile? dataFile = options.DataFile;
+            RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(dataFile!, options.DiscardToHost) : null;
             bool isLazy = options.LazyRefcounts ?? header.HasCompatible(FeatureBits.LazyRefcounts);
-            WriteBackOrder order = new(file, blocks, tables.L2, checks, isLazy ? features : null);
+            WriteBackOrder order = new(file, blocks, tables.L2, checks, isLazy ? features : null, dataFile);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
-            BitmapDirectory? directory = null;
+            BitmapDirectory directory = BitmapDirectory.Empty;
             if (openBitmaps is null)
             {
-                directory = await PersistentBitmapStore.LoadAsync(file, header, geometry, checks);
-                ulong maintained = FeatureBits.AutoclearMaintained & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps);
+                directory = await DirectoryOnDisk.LoadAsync(file, header, geometry, checks);
+                ulong maintained = FeatureBits.AutoclearMaintained
+                    & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps)
+                    & ~(rawData is null ? FeatureBits.RawExternalData : 0);
                 if ((header.AutoclearFeatures & ~maintained) != 0)
                 {
                     await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, header.AutoclearFeatures & maintained);
@@ -514,19 +567,27 @@ public sealed class Qcow2Driver : FormatDriver
             StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
             FreedClusters freed = new(file, geometry, allocator, epoch, checks, new DiscardPolicy(options.DiscardToHost, options.PassDiscardSnapshot, options.PassDiscardOther));
-            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
-            DropClusters drop = new(geometry, tables, lookup, metadata, header.Backing is not null, options.DiscardNoUnref && !geometry.HasDataFile);
+            MetadataWriter metadata = new(file, dataFile, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
+            DropClusters drop = new(
+                options.DiscardToHost ? dataFile : null,
+                geometry,
+                tables,
+                lookup,
+                metadata,
+                header.Backing is not null,
+                options.DiscardNoUnref && !geometry.HasDataFile);
             return new WriteSide(
                 tables,
                 refcounts,
                 epoch,
                 metadata,
-                new WritePreparation(file, geometry, tables, lookup, metadata),
+                new WritePreparation(dataFile ?? file, geometry, tables, lookup, metadata),
                 new WriteCommit(geometry, tables, metadata),
                 new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
-                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop),
-                openBitmaps?.MoveTo(tables, metadata) ?? await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory!, header.Size));
+                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop, rawData),
+                openBitmaps?.MoveTo(tables, metadata) ?? await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory, header.Size),
+                rawData);
         }
     }
 }

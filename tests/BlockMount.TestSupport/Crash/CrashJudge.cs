@@ -49,7 +49,8 @@ public static class CrashJudge
         MemoryFile file = MemoryFile.Adopt(image.Bytes, image.Length, "crashed");
         try
         {
-            CrashVerdict content = await JudgeContentAsync(chain, reference, file, cut);
+            MemoryFile? data = image.DataBytes is null ? null : MemoryFile.Adopt(image.DataBytes, image.DataLength, "data");
+            CrashVerdict content = await JudgeContentAsync(chain, reference, file, data, cut);
             if (!content.IsGood)
             {
                 return content;
@@ -66,13 +67,21 @@ public static class CrashJudge
 
     // Lazy refcounts may be stale when the dirty bit says so; opening the image for writing repairs them.
     private static bool IsStaleUnderDirtyBit(CrashImage image, CheckReport report) =>
-        RefcountRebuild.IsDirty(image.Bytes)
+        image.IsDirty
         && report.Findings.All(finding => finding.Kind is CheckFindingKind.RefcountTooLow or CheckFindingKind.CopiedFlag or CheckFindingKind.Leak);
 
-    private static async ValueTask<CrashVerdict> JudgeContentAsync(TestChain chain, ReferenceImage reference, MemoryFile file, long cut)
+    // Longer or shorter it may be: the disk may have been resized just then.
+    private static bool IsRawImageOf(MemoryFile data, byte[] content)
+    {
+        byte[] raw = data.ToArray();
+        int common = Math.Min(raw.Length, content.Length);
+        return raw.AsSpan(0, common).SequenceEqual(content.AsSpan(0, common)) && !content.AsSpan(common).ContainsAnyExcept((byte)0);
+    }
+
+    private static async ValueTask<CrashVerdict> JudgeContentAsync(TestChain chain, ReferenceImage reference, MemoryFile file, MemoryFile? data, long cut)
     {
         long settled = reference.SettledAt(cut);
-        BlockDevice device = await chain.OpenAsync(file);
+        BlockDevice device = await chain.OpenAsync(file, data: data);
         try
         {
             if (!reference.AdmitsSize(device.Size, settled, cut))
@@ -82,6 +91,11 @@ public static class CrashJudge
 
             byte[] content = new byte[device.Size];
             await device.ReadAsync(0, content);
+            if (chain.Geometry.DataFile == DataFileKind.Raw && !IsRawImageOf(data!, content))
+            {
+                return new CrashVerdict(CrashFault.ForeignSector, "the raw data file is another disk than the image");
+            }
+
             long foreign = reference.FindForeignSector(0, content, settled, cut);
             return foreign < 0
                 ? default

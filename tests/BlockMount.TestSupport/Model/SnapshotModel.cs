@@ -32,7 +32,7 @@ public sealed class SnapshotModel(TestChain chain, MemoryFile file)
     /// <returns>Its content; null if none was taken.</returns>
     public async ValueTask<byte[]?> CreateAsync(BlockDevice device, string name)
     {
-        if (_contents.ContainsKey(name) || _contents.Count + _creating >= CountMax || !await HasRoomAsync(device))
+        if (chain.Geometry.DataFile != DataFileKind.None || _contents.ContainsKey(name) || _contents.Count + _creating >= CountMax || !await HasRoomAsync(device))
         {
             return null;
         }

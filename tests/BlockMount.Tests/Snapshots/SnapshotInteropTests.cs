@@ -1,5 +1,6 @@
 using BlockMount.Base;
 using BlockMount.TestSupport;
+using BlockMount.TestSupport.Model;
 using Xunit;
 
 namespace BlockMount.Tests.Snapshots;
@@ -26,6 +27,8 @@ public sealed class SnapshotInteropTests : IDisposable
         { "refcount_bits=32,cluster_size=512", 512, 4 },
         { "refcount_bits=64,cluster_size=512", 512, 4 },
         { "refcount_bits=64,cluster_size=2M", 2 << 20, 3 },
+        { "extended_l2=on,cluster_size=16k", 16 << 10, 4 },
+        { "lazy_refcounts=on,cluster_size=4096", 4096, 4 },
     };
 
     public void Dispose() => _folder.Dispose();
@@ -165,6 +168,29 @@ public sealed class SnapshotInteropTests : IDisposable
         Assert.Equal(Errno.ENOENT, e.Errno);
         e = await Assert.ThrowsAsync<BlockIOException>(() => image.OpenAsync(device => new ValueTask<long>(device.Size), readOnly: false, snapshot: "1"));
         Assert.Equal(Errno.EINVAL, e.Errno);
+    }
+
+    // A bitmap does not belong to a snapshot. One that does not record goes through every change; its length follows the disk.
+    [RequiresFact(Needs.None, "qemu-img", "qemu-io")]
+    public async Task PersistentBitmaps_StayValidAndFollowTheSize()
+    {
+        SnapshotImage image = await MakeAsync("cluster_size=4096", 1 << 20, new Random(4));
+        await QemuImg.RunAsync("bitmap", "--add", "--disable", image.Path, "b");
+        await image.CreateAsync("small");
+        await image.OpenAsync(async device =>
+        {
+            await device.ResizeAsync(3 << 20);
+            await device.CreateSnapshotAsync("large", SnapshotModel.Moment);
+            await device.ApplySnapshotAsync("small");
+            await device.DeleteSnapshotAsync("large");
+            return true;
+        });
+        await image.AssertCleanAsync("snapshots beside a bitmap");
+        string info = await QemuImg.RunAsync("info", image.Path);
+        Assert.Contains("name: b", info, StringComparison.Ordinal);
+        Assert.DoesNotContain("in-use", info, StringComparison.Ordinal);
+        await image.QemuAsync("-a", "small");
+        await QemuImg.RunAsync("bitmap", "--remove", image.Path, "b");
     }
 
     [RequiresFact(Needs.None, "qemu-img", "qemu-io")]

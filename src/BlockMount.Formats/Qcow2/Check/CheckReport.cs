@@ -64,6 +64,15 @@ public sealed class CheckReport
     /// <summary>Those of <see cref="Corruptions"/> that are wrong COPIED flags.</summary>
     internal long WrongCopiedFlags { get; private set; }
 
+    /// <summary>Those of <see cref="Corruptions"/> that are refcounts below the number of references.</summary>
+    internal long RefcountsTooLow { get; private set; }
+
+    /// <summary>
+    /// Those of <see cref="Corruptions"/> that are refcounts too low or wrong COPIED flags: what is left when a writer with lazy refcounts ends without
+    /// closing the image. The tables themselves are sound.
+    /// </summary>
+    public long StaleRefcounts => RefcountsTooLow + WrongCopiedFlags;
+
     /// <summary>Host clusters that are allocated and not used.</summary>
     public long Leaks { get; private set; }
 
@@ -119,6 +128,7 @@ public sealed class CheckReport
             default:
                 Corruptions++;
                 WrongCopiedFlags += kind == CheckFindingKind.CopiedFlag ? 1 : 0;
+                RefcountsTooLow += kind == CheckFindingKind.RefcountTooLow ? 1 : 0;
                 CorruptionsUnknownToQemu += knownToQemu ? 0 : 1;
                 break;
         }

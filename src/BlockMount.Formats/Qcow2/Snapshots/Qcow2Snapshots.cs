@@ -72,9 +72,8 @@ internal sealed class Qcow2Snapshots : IInternalSnapshots
         IReadOnlyList<HostRun> freed = [];
         await _driver.SwitchAsync(async context =>
         {
-            Geometry geometry = new(context.Header);
             SnapshotPlan plan = await SnapshotPlan.LoadAsync(
-                _file, context.Header, geometry, context.L1, context.Refcounts, context.Change, WindowClusters);
+                _file, context.Header, context.Geometry, context.L1, context.Refcounts, context.Change, WindowClusters);
             HeaderSwitch next = await make(plan, context.Size);
             freed = plan.Freed;
             return next;
