@@ -18,8 +18,8 @@ public sealed record SnapshotMoment
 /// <summary>
 /// Snapshots that an image keeps inside itself. Changes need exclusive use of the image (a drained section) and happen at one instant: after a
 /// crash or a failure the image is the old or the new one. They are durable when the call returns, and everything written before is, too.
-/// <para>Errors: BlockIOException. ENOENT: no such snapshot. EOPNOTSUPP: the image cannot have snapshots, or not this one. EINVAL: a name too long, or
-/// refcounts of too few bits. EFBIG: too many. EIO: the image is damaged. If writing the header failed, the image takes no more writes until it is opened
+/// <para>Errors: BlockIOException. ENOENT: no such snapshot. EOPNOTSUPP: the image cannot have snapshots, or not this one. EBUSY: it has
+/// persistent bitmaps, and a snapshot is to be applied. EINVAL: a name too long, or refcounts of too few bits. EFBIG: too many. EIO: the image is damaged. If writing the header failed, the image takes no more writes until it is opened
 /// again.</para>
 /// </summary>
 public interface IInternalSnapshots

@@ -342,26 +342,12 @@ public sealed class Qcow2Driver : FormatDriver
     /// if the header could not be written, takes no more writes until it is opened again.
     /// </summary>
     /// <param name="plan">Writes the new tables, flushes them, and says what the header must name.</param>
-    /// <param name="changesGuestData">The disk may read differently afterwards.</param>
-    internal async ValueTask SwitchAsync(Func<ShadowContext, ValueTask<HeaderSwitch>> plan, bool changesGuestData)
+    internal async ValueTask SwitchAsync(Func<ShadowContext, ValueTask<HeaderSwitch>> plan)
     {
-        long oldSize = _virtualSize;
         WriteSide write = Writable;
         await write.Metadata.FlushForCloseAsync();
-        using (AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync())
-        {
-            await SwitchLockedAsync(write, plan);
-        }
-
-        if (changesGuestData)
-        {
-            Writable.Bitmaps.GuestDataChanged();
-        }
-
-        if (_virtualSize != oldSize)
-        {
-            await Writable.Bitmaps.ResizeAsync(_virtualSize);
-        }
+        using AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync();
+        await SwitchLockedAsync(write, plan);
     }
 
     private async ValueTask SwitchLockedAsync(WriteSide write, Func<ShadowContext, ValueTask<HeaderSwitch>> plan)

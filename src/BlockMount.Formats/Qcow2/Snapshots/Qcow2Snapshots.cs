@@ -40,8 +40,14 @@ internal sealed class Qcow2Snapshots : IInternalSnapshots
     }
 
     /// <inheritdoc/>
-    public ValueTask ApplyAsync(string idOrName) => ChangeAsync(
-        (plan, size) => plan.ApplyAsync(plan.Snapshots[SnapshotNames.Find(plan.Snapshots, idOrName, _file.Name)], size), changesGuestData: true);
+    public ValueTask ApplyAsync(string idOrName)
+    {
+        // What they say of the disk is about another one then. QEMU refuses it, too.
+        return _driver.Bitmaps?.Bitmaps.Count > 0
+            ? throw new BlockIOException(
+                Errno.EBUSY, $"applying snapshot '{idOrName}' of '{_file.Name}', which has persistent bitmaps", "Remove them first: 'blockmount bitmap --remove IMAGE NAME'")
+            : ChangeAsync((plan, size) => plan.ApplyAsync(plan.Snapshots[SnapshotNames.Find(plan.Snapshots, idOrName, _file.Name)], size));
+    }
 
     /// <inheritdoc/>
     public ValueTask DeleteAsync(string idOrName) => ChangeAsync(
@@ -61,7 +67,7 @@ internal sealed class Qcow2Snapshots : IInternalSnapshots
         InstructionCount = moment.InstructionCount,
     };
 
-    private async ValueTask ChangeAsync(Func<SnapshotPlan, long, ValueTask<HeaderSwitch>> make, bool changesGuestData = false)
+    private async ValueTask ChangeAsync(Func<SnapshotPlan, long, ValueTask<HeaderSwitch>> make)
     {
         if (_driver.Header.HasIncompatible(FeatureBits.ExternalDataFile))
         {
@@ -77,7 +83,7 @@ internal sealed class Qcow2Snapshots : IInternalSnapshots
             HeaderSwitch next = await make(plan, context.Size);
             freed = plan.Freed;
             return next;
-        }, changesGuestData);
+        });
         if (_discardFreed)
         {
             await DiscardAsync(freed);
