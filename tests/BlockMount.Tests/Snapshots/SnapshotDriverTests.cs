@@ -171,6 +171,30 @@ public sealed class SnapshotDriverTests
         await device.DisposeAsync();
     }
 
+    // COPIED means nothing in a snapshot's tables, and QEMU leaves it there at times. What is applied gets a copy without it, which belongs to the disk alone.
+    [Fact]
+    public async Task Apply_SnapshotsTableHasCopiedFlags_GetsACopyOfItsOwn()
+    {
+        SnapshotScene scene = await SnapshotScene.MakeAsync(SnapshotScene.Geometries[0]);
+        MemoryFile file = new("top", readOnly: false, scene.File);
+        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
+        SnapshotEntry snapshot = (await SnapshotTable.LoadAsync(file, header))[0];
+        byte[] bytes = file.ToArray();
+        long table = Read(bytes, snapshot.L1TableOffset);
+        Assert.NotEqual(table, Read(bytes, header.L1TableOffset));
+        for (long entry = table; entry < table + header.ClusterSize; entry += 8)
+        {
+            bytes[entry] |= (byte)(Read(bytes, entry) == 0 ? 0 : 0x80);
+        }
+
+        MemoryFile flagged = new("top", readOnly: false, bytes);
+        await using BlockDevice device = await scene.OpenAsync(flagged);
+        await device.ApplySnapshotAsync("first");
+        CheckReport report = await ConsistencyCheck.RunAsync(flagged.Reopen(readOnly: true));
+        Assert.True(report.IsClean, report.ToString());
+        Assert.True(SnapshotScene.AreEqual(scene.After(SnapshotChangeKind.Apply), await scene.ReadAllAsync(flagged, device)));
+    }
+
     [Fact]
     public async Task FormatWithoutSnapshots_SaysSo()
     {

@@ -34,7 +34,8 @@ internal sealed class CopiedFlags
     /// L1 entries for a state that shares everything: COPIED is cleared in the first <paramref name="count"/> entries of <paramref name="l1"/>, and in
     /// copies of those of their tables that have it. The other entries stay as they are.
     /// </summary>
-    internal async ValueTask<L1Entry[]> ClearAsync(L1Entry[] l1, int count)
+    /// <param name="copiesAreShared">A copy of a table is used by more than one tree; otherwise it is the only one's, and its L1 entry says so.</param>
+    internal async ValueTask<L1Entry[]> ClearAsync(L1Entry[] l1, int count, bool copiesAreShared)
     {
         L1Entry[] cleared = [.. l1];
         using L2TableBuffer table = new(_file, _geometry, _l2EntrySize);
@@ -51,7 +52,7 @@ internal sealed class CopiedFlags
             {
                 HostRun copy = await _change.AllocateAsync(1);
                 await table.StoreAsync(copy.Start);
-                cleared[i] = L1Entry.ForSharedTable(_geometry.OffsetOf(copy.Start));
+                cleared[i] = L1Entry.ForOwnTable(_geometry.OffsetOf(copy.Start)).WithCopied(!copiesAreShared);
             }
         }
 

@@ -75,7 +75,7 @@ internal sealed class SnapshotPlan
         int shared = (int)Math.Min(_geometry.L1EntriesFor(size), active.Length);
         _changes.AddTree(active, shared, +1);
         await Refcounts().CheckAsync(_changes);
-        L1Entry[] newActive = await Flags().ClearAsync(active, shared);
+        L1Entry[] newActive = await Flags().ClearAsync(active, shared, copiesAreShared: true);
         L1Entry[] frozen = [.. newActive];
         Array.Clear(frozen, shared, frozen.Length - shared);
         _changes.AddSubstitution(active, newActive, shared, users: 2);
@@ -100,7 +100,7 @@ internal sealed class SnapshotPlan
         _changes.AddTree(active, active.Length, -1);
         _changes.AddTree(frozen, frozen.Length, +1);
         await Refcounts().CheckAsync(_changes);
-        L1Entry[] newActive = await Flags().ClearAsync(frozen, frozen.Length);
+        L1Entry[] newActive = await Flags().ClearAsync(frozen, frozen.Length, copiesAreShared: false);
         _changes.AddSubstitution(frozen, newActive, frozen.Length, users: 1);
         return await CompleteAsync(newActive, newSize, _table.Entries);
     }
