@@ -2,6 +2,7 @@
 # make run            a demonstration that leaves nothing behind
 # make test           every suite; ends with "N passed, N failed, N skipped"
 # make test-quick     the unit tests alone
+# make soak         the random suites for SECONDS=n (600), with fresh seeds
 # make bench          compare with qemu-storage-daemon and qemu-nbd, write docs/benchmarks.md
 # make install        DESTDIR= PREFIX=/usr/local
 PREFIX ?= /usr/local
@@ -16,7 +17,7 @@ PUBLISH = $(DOTNET) publish src/BlockMount.Daemon -c Release -nodeReuse:false -p
 SOURCES = $(shell find src -name obj -prune -o -name bin -prune -o \( -name '*.cs' -o -name '*.csproj' \) -print) \
           Directory.Build.props Directory.Packages.props global.json .editorconfig
 
-.PHONY: build run test test-quick bench install uninstall aot format clean
+.PHONY: build run test test-quick soak bench install uninstall aot format clean
 
 build: artifacts/blockmount
 	@:
@@ -37,6 +38,10 @@ test:
 
 test-quick:
 	@scripts/test --quick
+
+SECONDS ?= 600
+soak:
+	@scripts/soak $(SECONDS)
 
 bench: build
 	@scripts/bench

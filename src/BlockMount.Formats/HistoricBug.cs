@@ -35,7 +35,7 @@ internal enum Bug
     /// <summary>I2: what was written into new clusters is not flushed before their L2 entries.</summary>
     I2TablesBeforeData,
 
-    /// <summary>I3: refcounts are not flushed before the entries that need them.</summary>
+    /// <summary>I3: refcounts are written behind the entries that need them.</summary>
     I3TablesBeforeRefcounts,
 
     /// <summary>I4: refcounts drop before the tables without the clusters are on disk.</summary>

@@ -41,7 +41,7 @@ public static class CrashJudge
     public static async ValueTask<CrashVerdict> JudgeAsync(TestChain chain, ReferenceImage reference, CrashImage image, long cut)
     {
         CheckReport before = await ConsistencyCheck.RunAsync(MemoryFile.Adopt(image.Bytes, image.Length, "crashed", readOnly: true));
-        if (before.Corruptions > 0 && !IsStaleUnderDirtyBit(image, before))
+        if (before.Corruptions > 0 && !CrashImage.Excuses(image.Bytes, before))
         {
             return new CrashVerdict(CrashFault.Corrupt, before.ToString());
         }
@@ -64,11 +64,6 @@ public static class CrashJudge
         CheckReport after = await ConsistencyCheck.RunAsync(file.Reopen(readOnly: true));
         return after.Corruptions > 0 ? new CrashVerdict(CrashFault.CorruptAfterReopen, after.ToString()) : default;
     }
-
-    // Lazy refcounts may be stale when the dirty bit says so; opening the image for writing repairs them.
-    private static bool IsStaleUnderDirtyBit(CrashImage image, CheckReport report) =>
-        image.IsDirty
-        && report.Findings.All(finding => finding.Kind is CheckFindingKind.RefcountTooLow or CheckFindingKind.CopiedFlag or CheckFindingKind.Leak);
 
     // Longer or shorter it may be: the disk may have been resized just then.
     private static bool IsRawImageOf(MemoryFile data, byte[] content)

@@ -16,7 +16,7 @@ public static class CrashStates
         {
             images.AdvanceTo(cut);
             int systematic = images.PendingCount == 0 ? 1 : Math.Min(2 + (2 * images.PendingCount), SystematicMax);
-            Random random = new(HashCode.Combine(seed, cut));
+            Random random = TestBudget.RandomOf(seed, cut);
             for (int i = 0; i < systematic + (images.PendingCount == 0 ? 0 : randomPerCut); i++)
             {
                 CrashImage image = images.Draw(i < systematic ? i : int.MaxValue, random);

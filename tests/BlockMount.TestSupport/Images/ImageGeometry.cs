@@ -93,6 +93,8 @@ public sealed record ImageGeometry
             BackingSize = backing == BackingKind.None ? 0 : random.Next(3) == 0 ? size : Sectors(random, sizeMax),
             TinyCache = random.Next(4) != 0,
             DiscardToHost = random.Next(2) == 0,
+            LazyRefcounts = version == 3 && random.Next(6) == 0,
+            DiscardNoUnref = version == 3 && random.Next(6) == 0,
         };
     }
 

@@ -10,11 +10,10 @@ public sealed record GuestProgram(string Name, params IReadOnlyList<GuestOperati
     /// <summary>The program may change the size of the disk, so that requests of others may come to lie outside it.</summary>
     public bool Resizes => Operations.Any(operation => operation.Kind == GuestOperationKind.Resize);
 
-    /// <summary>Some clusters are in the guest ranges of both programs.</summary>
-    public bool Meets(GuestProgram other, int clusterSize) =>
-        Operations.Any(mine => mine.HasRange && other.Operations.Any(theirs => theirs.HasRange && Overlap(mine, theirs, clusterSize)));
-
-    private static bool Overlap(GuestOperation left, GuestOperation right, int clusterSize) =>
-        Alignment.Down(left.Offset, clusterSize) < Alignment.Up(right.Offset + right.Length, clusterSize)
+    /// <summary>Some clusters are in the guest ranges of both operations.</summary>
+    public static bool Meet(GuestOperation left, GuestOperation right, int clusterSize) =>
+        left.HasRange
+        && right.HasRange
+        && Alignment.Down(left.Offset, clusterSize) < Alignment.Up(right.Offset + right.Length, clusterSize)
         && Alignment.Down(right.Offset, clusterSize) < Alignment.Up(left.Offset + left.Length, clusterSize);
 }

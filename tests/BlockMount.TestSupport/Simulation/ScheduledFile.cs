@@ -5,7 +5,7 @@ namespace BlockMount.TestSupport.Simulation;
 
 /// <summary>
 /// A file in memory whose calls wait for a <see cref="Scheduler"/>, and the watchman of host ranges (RELIABILITY I3): while a call of one operation
-/// is in flight, no other operation may touch the same bytes in a way that matters, unless both transfer the same guest data. That is how a cluster
+/// is in flight, no other operation may touch the same bytes in a way that matters, unless the two work on the same guest clusters. That is how a cluster
 /// shows itself that was handed out, or punched, while somebody was still using it. Calls that no scheduled operation makes complete at once.
 /// Owns the memory file. Single-threaded.
 /// </summary>
@@ -17,7 +17,10 @@ public sealed class ScheduledFile : StorageFile
     private readonly List<InFlight> _inFlight = [];
     private bool _flushFailed;
 
-    /// <param name="mayMeet">Tells whether the guest ranges of two operations overlap, so that their transfers may meet in one host range.</param>
+    /// <param name="mayMeet">
+    /// Tells whether two operations work on the same guest clusters now, so that their calls may meet in one host range. A flush works on none: neither
+    /// its tables nor its holes may meet anybody.
+    /// </param>
     public ScheduledFile(MemoryFile memory, Scheduler scheduler, Func<int, int, bool> mayMeet)
     {
         _memory = memory;
@@ -111,8 +114,7 @@ public sealed class ScheduledFile : StorageFile
         {
             bool overlap = mine.Offset < other.Offset + other.Length && other.Offset < mine.Offset + mine.Length;
             bool changes = ((mine.Call | other.Call) & StorageCalls.Changes) != 0;
-            bool transfers = ((mine.Call | other.Call) & ~(StorageCalls.Read | StorageCalls.Write)) == 0;
-            if (overlap && changes && mine.Operation != other.Operation && !(transfers && _mayMeet(mine.Operation, other.Operation)))
+            if (overlap && changes && mine.Operation != other.Operation && !_mayMeet(mine.Operation, other.Operation))
             {
                 throw new SimulationException($"host range in use: {mine} while {other} is in flight");
             }

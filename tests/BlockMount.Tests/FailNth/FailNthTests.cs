@@ -1,3 +1,4 @@
+using BlockMount.TestSupport;
 using BlockMount.TestSupport.Model;
 using Xunit;
 using Xunit.Abstractions;
@@ -16,7 +17,7 @@ public sealed class FailNthTests(ITestOutputHelper output)
     {
         GuestOperation operation = FailNthMatrix.s_operations.Single(named => named.Name == name).Operation;
         int failures = await FailNthMatrix.FailEveryCallAsync(operation);
-        output.WriteLine($"{name}: {failures} failing calls");
+        output.WriteLine($"{name}: {TestBudget.Count(failures, "failing calls")}");
         Assert.True(failures >= 50, $"only {failures} calls failed");
     }
 }

@@ -14,7 +14,7 @@ public sealed class FootprintTests(ITestOutputHelper output)
     public async Task HundredThousandOperations_OnOneOpenImage_FileStaysShort()
     {
         int operations = 0;
-        foreach (int seed in TestBudget.Seeds(FootprintRun.FirstSeed, 4).Take(4))
+        foreach (int seed in Enumerable.Range(FootprintRun.FirstSeed, 4))
         {
             try
             {
@@ -29,6 +29,6 @@ public sealed class FootprintTests(ITestOutputHelper output)
             }
         }
 
-        output.WriteLine($"{operations} operations");
+        output.WriteLine(TestBudget.Count(operations, "operations on an image that stays open", Operations));
     }
 }

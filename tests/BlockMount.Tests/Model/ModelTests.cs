@@ -7,6 +7,7 @@ using Xunit.Abstractions;
 namespace BlockMount.Tests.Model;
 
 /// <summary>Random operations on a chain and on a byte array: the two stay equal, over the matrix of small geometries (RELIABILITY H1).</summary>
+[Trait("Suite", "Random")]
 public sealed class ModelTests(ITestOutputHelper output)
 {
     [Theory]
@@ -22,7 +23,7 @@ public sealed class ModelTests(ITestOutputHelper output)
             operations += workload.Count;
         }
 
-        output.WriteLine($"{operations} operations");
+        output.WriteLine(TestBudget.Count(operations, "model operations", 500_000));
     }
 
     [RequiresFact(Needs.None, "qemu-img")]

@@ -11,7 +11,7 @@ internal static class ModelWorkload
     internal const int FirstSeed = 1000;
 
     /// <summary>Seeds of a normal run of the tests.</summary>
-    internal const int Runs = 110;
+    internal const int Runs = 520;
 
     private const int OperationsPerRun = 2000;
 

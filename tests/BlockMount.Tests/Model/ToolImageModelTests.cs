@@ -9,6 +9,7 @@ namespace BlockMount.Tests.Model;
 /// Random operations on images that only qemu-img can make: with internal snapshots, with compressed clusters, and with both. Disk and byte array stay
 /// equal, every close leaves a clean image, and the snapshots keep what they held (RELIABILITY H1).
 /// </summary>
+[Trait("Suite", "Random")]
 public sealed class ToolImageModelTests
 {
     /// <summary>log2 of the cluster size, log2 of the refcount width, virtual size.</summary>

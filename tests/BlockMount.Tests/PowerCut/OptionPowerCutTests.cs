@@ -9,6 +9,7 @@ using Xunit.Abstractions;
 namespace BlockMount.Tests.PowerCut;
 
 /// <summary>Power cuts under the run-time options that change what is written when: lazy refcounts and discard-no-unref.</summary>
+[Trait("Suite", "Random")]
 public sealed class OptionPowerCutTests(ITestOutputHelper output)
 {
     private const int Cluster = 4096;

@@ -14,10 +14,10 @@ internal sealed class PowerCutRun
     internal const int FirstConcurrentSeed = 20_000;
 
     /// <summary>Seeds of a normal run of the tests.</summary>
-    internal const int SequentialRuns = 120;
+    internal const int SequentialRuns = 170;
 
     /// <inheritdoc cref="SequentialRuns"/>
-    internal const int ConcurrentRuns = 60;
+    internal const int ConcurrentRuns = 80;
 
     private const int SizeMax = 48 << 10;
     private const int OperationsPerRun = 40;
@@ -75,6 +75,8 @@ internal sealed class PowerCutRun
 
     internal byte[] InitialFile => _workload.InitialFile;
 
+    internal byte[] LastFile => _workload.Top.ToArray();
+
     /// <summary>One operation after the other.</summary>
     /// <param name="adapt">Changes the geometry that the seed chose; null leaves it.</param>
     internal static async ValueTask<PowerCutRun> SequentialAsync(int seed, Func<ImageGeometry, ImageGeometry>? adapt = null)
@@ -91,6 +93,10 @@ internal sealed class PowerCutRun
         TestChain chain = await TestChain.CreateAsync(geometry, seed);
         return await OnAsync(seed, chain, await CrashWorkload.OpenAsync(chain, SizeMax), operations);
     }
+
+    /// <summary>The given operations, one after the other, on an image with a history, which may be large; its content counts as flushed.</summary>
+    internal static async ValueTask<PowerCutRun> OnImageAsync(int seed, TestChain chain, IEnumerable<GuestOperation> operations) =>
+        await OnAsync(seed, chain, await CrashWorkload.OpenAsync(chain, chain.Geometry.Size), operations);
 
     /// <summary>Random operations, one after the other, on an image with a history; its content counts as flushed.</summary>
     internal static async ValueTask<PowerCutRun> OnImageAsync(int seed, TestChain chain)
@@ -136,7 +142,7 @@ internal sealed class PowerCutRun
             data?.AdvanceTo(cut);
             // Systematic ones first: all, none, each one lost alone, each one kept alone; then random subsets.
             int count = images.PendingCount + (data?.PendingCount ?? 0) == 0 ? 1 : Math.Min(2 + (2 * images.PendingCount), 10) + RandomStatesPerCut;
-            Random random = new(HashCode.Combine(_seed, cut));
+            Random random = TestBudget.RandomOf(_seed, cut);
             for (int i = 0; i < count; i++)
             {
                 int number = i < count - RandomStatesPerCut ? i : int.MaxValue;

@@ -64,6 +64,7 @@ public sealed class ExhaustiveSimulationTests(ITestOutputHelper output)
         }
 
         output.WriteLine(simulation.Report());
+        TestBudget.Count(simulation.Schedules, "exhaustive schedules");
         Assert.True(simulation.Incomplete == 0 || TestBudget.Scale < 1, "a combination has more schedules than the search allows for");
     }
 }

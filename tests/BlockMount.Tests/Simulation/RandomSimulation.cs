@@ -11,7 +11,7 @@ internal static class RandomSimulation
     internal const int FirstSeed = 80_000;
 
     /// <summary>Seeds of a normal run.</summary>
-    internal const int Seeds = 1000;
+    internal const int Seeds = 1200;
 
     /// <summary>Schedules of one seed: they share an image.</summary>
     internal const int SchedulesPerSeed = 25;
@@ -23,7 +23,8 @@ internal static class RandomSimulation
 
     private static readonly WorkloadMix s_history = new()
     {
-        { GuestOperationKind.Write, 6 },
+        { GuestOperationKind.Write, 5 },
+        { GuestOperationKind.WriteCompressed, 2 },
         { GuestOperationKind.Zero, 2 },
         { GuestOperationKind.Discard, 2 },
         { GuestOperationKind.Flush, 1 },
@@ -32,7 +33,8 @@ internal static class RandomSimulation
     private static readonly WorkloadMix s_mix = new()
     {
         { GuestOperationKind.Read, 25 },
-        { GuestOperationKind.Write, 35 },
+        { GuestOperationKind.Write, 30 },
+        { GuestOperationKind.WriteCompressed, 6 },
         { GuestOperationKind.Zero, 8 },
         { GuestOperationKind.ZeroMayUnmap, 8 },
         { GuestOperationKind.Discard, 12 },

@@ -6,6 +6,7 @@ using Xunit.Abstractions;
 namespace BlockMount.Tests.Simulation;
 
 /// <summary>Twenty thousand and more random schedules of four clients over the geometry matrix, some with a failing storage call (RELIABILITY H2).</summary>
+[Trait("Suite", "Random")]
 public sealed class RandomSimulationTests(ITestOutputHelper output)
 {
     [Fact]
@@ -26,7 +27,7 @@ public sealed class RandomSimulationTests(ITestOutputHelper output)
             }
         }
 
-        output.WriteLine($"{schedules} schedules, {faults} of them with a storage call that failed");
-        TestBudget.AssertCount(schedules, 20_000, "simulated schedules");
+        output.WriteLine(TestBudget.Count(schedules, "random schedules", 20_000));
+        output.WriteLine(TestBudget.Count(faults, "of the random schedules with a failing call"));
     }
 }

@@ -10,10 +10,11 @@ internal static class SimulationMatrix
     private const int Clusters = 16;
 
     /// <summary>The names of the images, in the order in which they are simulated.</summary>
-    internal static readonly string[] s_images = ["warm", "cold", "backed"];
+    internal static readonly string[] s_images = ["warm", "cold", "backed", "lazy", "subclusters", "data"];
 
     /// <summary>
     /// An image of 16 clusters: 0 and 1 hold data, 2 zeros with a cluster behind them, 3 and 4 nothing, 5 and 6 data; inside the file one cluster is free.
+    /// With subclusters 40 of them take the place of the 16 clusters, so that nearly all happens inside one cluster.
     /// </summary>
     internal static async ValueTask<SimulationImage> ImageAsync(string name)
     {
@@ -22,10 +23,13 @@ internal static class SimulationMatrix
             "warm" => new() { ClusterBits = 10 },
             "cold" => new() { ClusterBits = 9, RefcountOrder = 3 },
             "backed" => new() { ClusterBits = 10, Backing = BackingKind.Raw, Depth = 2, BackingSize = Clusters << 10 },
+            "lazy" => new() { ClusterBits = 10, LazyRefcounts = true, DiscardNoUnref = true },
+            "subclusters" => new() { ClusterBits = 14, ExtendedL2 = true, Size = 40 * 512 },
+            "data" => new() { ClusterBits = 10, DataFile = DataFileKind.Plain },
             _ => throw new ArgumentException($"no image is called '{name}'"),
         };
-        geometry = geometry with { Size = (long)Clusters << geometry.ClusterBits };
-        int size = geometry.ClusterSize;
+        geometry = geometry.ExtendedL2 ? geometry : geometry with { Size = (long)Clusters << geometry.ClusterBits };
+        int size = UnitOf(geometry);
         GuestOperation[] history =
         [
             On(GuestOperationKind.Write, 0, 3, size),
@@ -39,7 +43,9 @@ internal static class SimulationMatrix
     /// <summary>What a client may do. Together these reach every path of allocation, translation and freeing.</summary>
     internal static IReadOnlyList<GuestProgram> Programs(SimulationImage image)
     {
-        int size = image.Chain.Geometry.ClusterSize;
+        ImageGeometry geometry = image.Chain.Geometry;
+        int size = UnitOf(geometry);
+        int wholeCluster = geometry.ClusterSize / size;
         GuestOperation flush = new(GuestOperationKind.Flush, 0, 0, 0);
         return
         [
@@ -51,8 +57,9 @@ internal static class SimulationMatrix
             new("write-reuse", On(GuestOperationKind.Write, 2, 1, size)),
             new("zero-keep", On(GuestOperationKind.Zero, 0, 2, size)),
             new("zero-unmap", On(GuestOperationKind.ZeroMayUnmap, 0, 3, size)),
-            new("discard", On(GuestOperationKind.Discard, 0, 4, size)),
-            new("trim", On(GuestOperationKind.Discard, 0, 2, size), flush),
+            new("write-compressed", On(GuestOperationKind.WriteCompressed, 0, wholeCluster, size)),
+            new("discard", On(GuestOperationKind.Discard, 0, Math.Max(4, wholeCluster), size)),
+            new("trim", On(GuestOperationKind.Discard, 0, Math.Max(2, wholeCluster), size), flush),
             new("flush", flush),
             new("read", On(GuestOperationKind.Read, 0, 4, size)),
             new("grow", new GuestOperation(GuestOperationKind.Resize, (Clusters + 4) * size, 0, 0)),
@@ -88,6 +95,8 @@ internal static class SimulationMatrix
     // The same program twice must not write the same bytes.
     private static GuestProgram Restamped(GuestProgram program, int number) =>
         program with { Operations = [.. program.Operations.Select(operation => operation with { Stamp = operation.Stamp + (1000 * number) })] };
+
+    private static int UnitOf(ImageGeometry geometry) => geometry.ExtendedL2 ? geometry.ClusterSize / 32 : geometry.ClusterSize;
 
     private static GuestOperation On(GuestOperationKind kind, int cluster, int count, int clusterSize) =>
         new(kind, (long)cluster * clusterSize, count * clusterSize, cluster + 1);

@@ -78,7 +78,10 @@ public sealed class WriteBackOrder
                 _poison.Errno, $"write-back of metadata of '{_file.Name}' after its header could not be changed", "Close the image and open it again", _poison);
         }
 
-        await WriteRefcountsAsync(lazily);
+        if (!HistoricBug.Is(Bug.I3TablesBeforeRefcounts) || !(_l2.HasDirty || l1.HasDirty))
+        {
+            await WriteRefcountsAsync(lazily);
+        }
 
         if (!_l2.HasDirty && !l1.HasDirty)
         {
@@ -105,6 +108,10 @@ public sealed class WriteBackOrder
 
         await _l2.WriteBackAsync(_checks, MetadataKinds.ActiveL2);
         await l1.WriteBackAsync(_checks);
+        if (HistoricBug.Is(Bug.I3TablesBeforeRefcounts))
+        {
+            await WriteRefcountsAsync(lazily);
+        }
     }
 
     /// <summary>
@@ -128,7 +135,7 @@ public sealed class WriteBackOrder
 
         if (_lazyUnder is null || !lazily || _refcounts.IsCrowded)
         {
-            _barrierNeeded |= !HistoricBug.Is(Bug.I3TablesBeforeRefcounts);
+            _barrierNeeded = true;
             await _refcounts.WriteBackAsync(_checks, MetadataKinds.RefcountBlock);
         }
         else if (!_lazyUnder.Has(FeatureBits.Dirty))
