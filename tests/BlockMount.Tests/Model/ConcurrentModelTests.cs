@@ -35,6 +35,9 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
         { GuestOperationKind.ZeroMayUnmap, 80 },
         { GuestOperationKind.Discard, 90 },
         { GuestOperationKind.Flush, 60 },
+        { GuestOperationKind.SnapshotCreate, 6 },
+        { GuestOperationKind.SnapshotApply, 5 },
+        { GuestOperationKind.SnapshotDelete, 5 },
     };
 
     [Fact]

@@ -47,6 +47,12 @@ public sealed class RefcountTable
     /// <summary>Clusters that a table of the present size can describe.</summary>
     public long ClustersCovered => (long)_entries.Length << _geometry.RefcountBlockBits;
 
+    /// <summary>Entries of the table: how many blocks it can name.</summary>
+    internal int EntryCount => _entries.Length;
+
+    /// <summary>Host offset of the block with that index; 0 where there is none. May be unaligned in a damaged image.</summary>
+    internal long BlockOffset(long index) => index < _entries.Length ? (long)_entries[index] : 0;
+
     /// <summary>Reads the table, and registers it and its blocks with <paramref name="checks"/>.</summary>
     public static async ValueTask<RefcountTable> LoadAsync(
         StorageFile file, Geometry geometry, MetadataCache blocks, WriteBackOrder order, OverlapChecks checks, HostRun location)
