@@ -38,7 +38,7 @@ public abstract class FormatDriver : IAsyncDisposable
     /// <summary>Unit of <see cref="ZeroAsync"/> in bytes, a power of two, at most <see cref="ClusterSize"/>: smaller where clusters have parts.</summary>
     public virtual int ZeroUnit => ClusterSize;
 
-    /// <summary>Bytes that the image's host file occupies.</summary>
+    /// <summary>Bytes that the image's host file occupies, and its data file where it has one.</summary>
     public abstract long AllocatedBytes { get; }
 
     /// <summary>The backing file that the image names; null if none. Resolved by <see cref="OpenPolicy"/> only.</summary>

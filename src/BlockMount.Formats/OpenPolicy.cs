@@ -34,18 +34,19 @@ public sealed class OpenPolicy
     /// The path that <paramref name="reference"/> of the image at <paramref name="referringPath"/> stands for: relative names
     /// count from the directory of that path as it was given. Looks at the name only.
     /// </summary>
+    /// <param name="what">For messages: what the image refers to.</param>
     /// <exception cref="ImageFormatException">The name is no plain local file name, or references are not allowed.</exception>
-    public string ResolveReference(string referringPath, BackingReference reference)
+    public string ResolveReference(string referringPath, BackingReference reference, string what = "backing file")
     {
         if (!AllowReferences)
         {
-            throw Refuse(referringPath, reference, "references to other files are not allowed here", null);
+            throw Refuse(referringPath, reference, what, "references to other files are not allowed here", null);
         }
 
         string name = reference.FileName;
         if (name.Any(char.IsControl))
         {
-            throw Refuse(referringPath, reference, "the name contains control characters", null);
+            throw Refuse(referringPath, reference, what, "the name contains control characters", null);
         }
 
         if (name.StartsWith("file:", StringComparison.Ordinal))
@@ -57,13 +58,14 @@ public sealed class OpenPolicy
             throw Refuse(
                 referringPath,
                 reference,
+                what,
                 $"it is not a plain file name but begins with the protocol '{protocol}:'",
                 "Only local files are opened on behalf of an image; a file with a colon in its name is written './NAME'");
         }
 
         if (name.Length == 0)
         {
-            throw Refuse(referringPath, reference, "the name is empty", null);
+            throw Refuse(referringPath, reference, what, "the name is empty", null);
         }
 
         return name[0] == '/' ? name : referringPath[..(referringPath.LastIndexOf('/') + 1)] + name;
@@ -136,8 +138,8 @@ public sealed class OpenPolicy
         _ => "something else",
     };
 
-    private static ImageFormatException Refuse(string referringPath, BackingReference reference, string why, string? hint) => new(
-        $"The backing file '{Printable(reference.FileName)}' of '{referringPath}' is refused: {why}", hint);
+    private static ImageFormatException Refuse(string referringPath, BackingReference reference, string what, string why, string? hint) => new(
+        $"The {what} '{Printable(reference.FileName)}' of '{referringPath}' is refused: {why}", hint);
 
     // Foreign text on its way to a terminal.
     private static string Printable(string name) =>

@@ -36,9 +36,11 @@ public static class QemuImg
     }
 
     /// <summary>Checks a qcow2 image.</summary>
-    public static async Task<Verdict> CheckAsync(string path)
+    /// <param name="dataFile">Its data file; null if it has none, or if the image names it by an absolute path.</param>
+    public static async Task<Verdict> CheckAsync(string path, string? dataFile = null)
     {
-        ToolResult result = await ToolProcess.RunAsync(s_patience, "qemu-img", "check", "-f", "qcow2", "--output", "json", path);
+        string[] image = dataFile is null ? ["-f", "qcow2", path] : ["--image-opts", Options(path, dataFile)];
+        ToolResult result = await ToolProcess.RunAsync(s_patience, "qemu-img", ["check", "--output", "json", .. image]);
         int start = result.Output.IndexOf('{', StringComparison.Ordinal);
         if (start < 0)
         {
@@ -51,6 +53,12 @@ public static class QemuImg
             Numbers = json.RootElement.EnumerateObject().Where(field => field.Value.ValueKind == JsonValueKind.Number).ToDictionary(field => field.Name, field => field.Value.GetInt64()),
         };
     }
+
+    /// <summary>Compares what a qcow2 image and a raw file read as, which must be equal.</summary>
+    /// <param name="dataFile">The image's data file, see <see cref="CheckAsync"/>.</param>
+    public static Task MustEqualRawAsync(string path, string rawPath, string? dataFile = null) => dataFile is null
+        ? RunAsync("compare", "-f", "qcow2", "-F", "raw", path, rawPath)
+        : RunAsync("compare", "--image-opts", Options(path, dataFile), $"driver=raw,file.driver=file,file.filename={rawPath}");
 
     /// <summary>Writes an image's bytes into a host file, for the tools to look at.</summary>
     public static async Task SaveAsync(string path, ReadOnlyMemory<byte> content)
@@ -80,6 +88,9 @@ public static class QemuImg
 
     /// <summary>Size in bytes for a command line.</summary>
     public static string Bytes(long size) => size.ToString(CultureInfo.InvariantCulture);
+
+    private static string Options(string path, string dataFile) =>
+        $"driver=qcow2,file.driver=file,file.filename={path},data-file.driver=file,data-file.filename={dataFile}";
 
     private static long Number(JsonDocument json, string name) =>
         json.RootElement.TryGetProperty(name, out JsonElement value) ? value.GetInt64() : 0;

@@ -22,6 +22,7 @@ public sealed class BackingChain : IAsyncDisposable
     private readonly OpenPolicy _policy;
     private readonly ChainOpenOptions _options;
     private readonly List<ChainLink> _links = [];
+    private readonly Dictionary<int, StorageFile> _dataFiles = [];
     private readonly HashSet<int> _taken = [];
     private readonly HashSet<FileIdentity> _seen = [];
 
@@ -80,7 +81,46 @@ public sealed class BackingChain : IAsyncDisposable
         }
     }
 
-    /// <summary>Hands the file of the link at <paramref name="index"/> to the caller, who disposes it from now on.</summary>
+    /// <summary>
+    /// Opens the external data file of the last image, if it has one: as writable as the image and under the same locks. Inspection does not call
+    /// this.
+    /// </summary>
+    /// <exception cref="BlockMountException">It is missing, refused or in use; what was opened before stays open.</exception>
+    public async ValueTask OpenDataFileAsync()
+    {
+        int index = _links.Count - 1;
+        ChainLink link = _links[index];
+        string? chosen = index == 0 ? _options.DataFile : null;
+        if (link.Header?.HasDataFile != true)
+        {
+            if (chosen is not null)
+            {
+                throw new ImageFormatException($"Could not open '{link.Path}': a data file was named, but the image keeps its data itself");
+            }
+
+            return;
+        }
+
+        try
+        {
+            (string path, FileIdentity? identity) = chosen is null ? ReferredDataFile(link) : (chosen, OpenPolicy.Identify(chosen));
+            if (identity is { } known && !_seen.Add(known))
+            {
+                throw new ImageFormatException($"Could not open '{path}': it is part of the chain already");
+            }
+
+            _dataFiles.Add(index, await _files.OpenAsync(path, index == 0 ? ForTop() : ForBacking()));
+        }
+        catch (BlockMountException e)
+        {
+            throw new BlockMountException($"{e.Message} (data file of '{link.Path}')", e.Hint, e);
+        }
+    }
+
+    /// <summary>The data file of the link at <paramref name="index"/>; null if it has none. It goes with the link's file.</summary>
+    public StorageFile? DataFileOf(int index) => _dataFiles.GetValueOrDefault(index);
+
+    /// <summary>Hands the file of the link at <paramref name="index"/>, and its data file, to the caller, who disposes them from now on.</summary>
     public StorageFile TakeFile(int index)
     {
         _taken.Add(index);
@@ -94,7 +134,10 @@ public sealed class BackingChain : IAsyncDisposable
         {
             if (_taken.Add(i))
             {
-                await _links[i].File.DisposeAsync();
+                await using (DataFileOf(i))
+                {
+                    await _links[i].File.DisposeAsync();
+                }
             }
         }
     }
@@ -109,9 +152,25 @@ public sealed class BackingChain : IAsyncDisposable
         Lock = _options.Lock,
     };
 
+    private StorageOpenOptions ForBacking() => ForTop() with { ReadOnly = true, ShareWrite = false };
+
+    // Data files are raw whatever they look like.
+    private (string Path, FileIdentity? Identity) ReferredDataFile(ChainLink link)
+    {
+        if (link.Header!.DataFileName is not { } name)
+        {
+            throw new ImageFormatException(
+                $"Could not open '{link.Path}': the image does not say where its data file is",
+                link == _links[0] ? "Name it with '-o data_file=PATH'" : null);
+        }
+
+        string path = _policy.ResolveReference(link.Path, new BackingReference(name, "raw"), "data file");
+        return (path, _policy.CheckReferenced(path));
+    }
+
     private ValueTask<ChainLink> OpenBackingAsync(string path, BackingReference reference)
     {
-        StorageOpenOptions options = ForTop() with { ReadOnly = true, ShareWrite = false };
+        StorageOpenOptions options = ForBacking();
         return reference.Format is null or "raw" or "qcow2"
             ? OpenLinkAsync(path, options, reference.Format, BackingFormatUnknown)
             : throw ImageInfo.UnknownFormat(reference.Format);

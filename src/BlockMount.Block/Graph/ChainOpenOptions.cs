@@ -1,5 +1,6 @@
 using BlockMount.Formats;
 using BlockMount.Formats.Qcow2;
+using BlockMount.Formats.Qcow2.Repair;
 using BlockMount.Storage;
 
 namespace BlockMount.Block.Graph;
@@ -18,6 +19,12 @@ public sealed record ChainOpenOptions
 
     /// <summary>Format of backing files whose image does not record one and that are not recognised; null refuses them.</summary>
     public string? BackingFormatDefault { get; init; }
+
+    /// <summary>
+    /// The active layer's external data file, named by the user: a regular file or a block device. Null opens the one that the image names, if the
+    /// policy admits it.
+    /// </summary>
+    public string? DataFile { get; init; }
 
     /// <summary>The active layer is not written to. Backing files never are.</summary>
     public bool ReadOnly { get; init; }
@@ -40,11 +47,17 @@ public sealed record ChainOpenOptions
     /// <summary>Space of discarded clusters goes back to the host file system.</summary>
     public bool DiscardToHost { get; init; } = true;
 
-    /// <summary>Memory for cached metadata in bytes, all images of the chain together.</summary>
+    /// <summary>
+    /// Memory for cached metadata in bytes, all images of the chain together (<see cref="CacheBudget"/>), unless <see cref="Qcow2"/> says another
+    /// total. Sizes that are given there for single caches of the active layer come off it first.
+    /// </summary>
     public long MetadataCacheBytes { get; init; } = 64L << 20;
 
+    /// <summary>Run-time options of a qcow2 active layer.</summary>
+    public Qcow2RuntimeOptions Qcow2 { get; init; } = new();
+
     /// <summary>Repairs an active layer that is marked dirty before it is written to; null refuses it. See <see cref="Qcow2OpenOptions.RepairDirty"/>.</summary>
-    public Func<StorageFile, ValueTask>? RepairDirty { get; init; }
+    public Func<StorageFile, ValueTask>? RepairDirty { get; init; } = DirtyImage.RepairAsync;
 
     /// <summary>Told once for each image of the chain that is found damaged while it is in use. Any thread; must not throw or wait.</summary>
     public Action<CorruptionReport>? OnCorruption { get; init; }

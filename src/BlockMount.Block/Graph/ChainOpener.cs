@@ -14,6 +14,8 @@ namespace BlockMount.Block.Graph;
 /// </summary>
 public sealed class ChainOpener
 {
+    private const int LeastShareBelow = 4;
+
     private readonly IStorageOpener _files;
     private readonly OpenPolicy _policy;
 
@@ -33,14 +35,30 @@ public sealed class ChainOpener
     {
         await using BackingChain chain = new(_files, _policy, options);
         await chain.OpenTopAsync(path);
+        CheckOptions(chain.Links[0], options.Qcow2);
         // Before anything else is opened: an active layer that cannot be used is the error to tell.
         CheckFeatures(chain.Links[0], options.ReadOnly, repairsDirty: options.RepairDirty is not null);
+        await chain.OpenDataFileAsync();
         while (await chain.OpenNextAsync())
         {
             CheckFeatures(chain.Links[^1], readOnly: true, repairsDirty: false);
+            await chain.OpenDataFileAsync();
         }
 
         return await MakeNodesAsync(chain, options);
+    }
+
+    private static void CheckOptions(ChainLink top, Qcow2RuntimeOptions asked)
+    {
+        if (top.Header is null && asked != new Qcow2RuntimeOptions())
+        {
+            throw new ImageFormatException($"Could not open '{top.Path}': options of the qcow2 driver do not apply to {top.Format}", "Leave them out");
+        }
+
+        if (asked.FindConflict() is { } conflict)
+        {
+            throw new ImageFormatException($"Could not open '{top.Path}': {conflict}");
+        }
     }
 
     private static void CheckFeatures(ChainLink link, bool readOnly, bool repairsDirty)
@@ -54,15 +72,14 @@ public sealed class ChainOpener
     // From the base up, because a node is made with what is below it. A loop and no recursion: chains may be deep.
     private static async ValueTask<Node> MakeNodesAsync(BackingChain chain, ChainOpenOptions options)
     {
-        int qcow2Count = chain.Links.Count(link => link.Header is not null);
-        long cacheBytes = options.MetadataCacheBytes / Math.Max(qcow2Count, 1);
+        long[] cacheBytes = CacheBytes(chain.Links, options);
         Node? node = null;
         try
         {
             for (int i = chain.Links.Count - 1; i >= 0; i--)
             {
                 ChainLink link = chain.Links[i];
-                FormatDriver driver = await MakeDriverAsync(chain, i, options, cacheBytes);
+                FormatDriver driver = await MakeDriverAsync(chain, i, options, cacheBytes[i]);
                 string name = i == 0 ? options.NodeName : $"{options.NodeName}-{i}";
                 node = new FormatNode(name, link.Path, driver, node);
             }
@@ -80,7 +97,28 @@ public sealed class ChainOpener
         }
     }
 
-    // A driver that is made owns its file; before that the chain does.
+    // What each image may keep in memory. Sizes that the user gave for single caches of the active layer count, whatever it needs; then the images
+    // below still get a part that lets them work.
+    private static long[] CacheBytes(IReadOnlyList<ChainLink> links, ChainOpenOptions options)
+    {
+        Qcow2RuntimeOptions asked = options.Qcow2;
+        long total = asked.CacheBytes ?? options.MetadataCacheBytes;
+        List<long> needed = [.. links.Select((link, index) =>
+            link.Header is { } header ? CacheSizes.Needed(header, readOnly: index > 0 || options.ReadOnly) : 0)];
+        long explicitly = (asked.L2CacheBytes ?? 0) + (asked.RefcountCacheBytes ?? 0);
+        if (explicitly == 0)
+        {
+            return CacheBudget.Share(needed, total);
+        }
+
+        // With one of the two sizes given, the other cache takes its part of what is left.
+        long top = asked is { L2CacheBytes: not null, RefcountCacheBytes: not null } ? 0 : Math.Max(needed[0] - explicitly, 0);
+        long[] shares = CacheBudget.Share([top, .. needed.Skip(1)], Math.Max(total - explicitly, total / LeastShareBelow));
+        shares[0] += explicitly;
+        return shares;
+    }
+
+    // A driver that is made owns its files; before that the chain does.
     private static async ValueTask<FormatDriver> MakeDriverAsync(BackingChain chain, int index, ChainOpenOptions options, long cacheBytes)
     {
         ChainLink link = chain.Links[index];
@@ -91,14 +129,18 @@ public sealed class ChainOpener
         }
         else
         {
-            driver = await Qcow2Driver.OpenAsync(link.File, new Qcow2OpenOptions
+            Qcow2OpenOptions open = new()
             {
                 ReadOnly = index > 0 || options.ReadOnly,
                 CacheBytes = cacheBytes,
+                CacheCleanInterval = options.Qcow2.CacheCleanInterval ?? Qcow2OpenOptions.CacheCleanIntervalDefault,
                 DiscardToHost = options.DiscardToHost,
+                DataFile = chain.DataFileOf(index),
+                PassDiscardSnapshot = options.DiscardToHost,
                 RepairDirty = options.RepairDirty,
                 OnCorruption = options.OnCorruption,
-            });
+            };
+            driver = await Qcow2Driver.OpenAsync(link.File, index == 0 ? options.Qcow2.ApplyTo(open) : open);
         }
 
         chain.TakeFile(index);

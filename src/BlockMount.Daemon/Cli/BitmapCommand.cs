@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Numerics;
 using BlockMount.Base;
+using BlockMount.Block.Graph;
 using BlockMount.Formats;
 using BlockMount.Formats.Qcow2;
 using BlockMount.Formats.Qcow2.Bitmaps;
@@ -169,24 +170,22 @@ public static class BitmapCommand
             : throw new BlockMountException("Granularity must be power of 2 and at least 512", "And at most 2 GiB");
     }
 
+    // The image alone, with its data file: bitmaps do not depend on backing files.
     private static async ValueTask<Qcow2Driver> OpenAsync(IStorageOpener files, string path, string? format, bool readOnly)
     {
-        StorageFile file = await files.OpenAsync(path, new StorageOpenOptions { ReadOnly = readOnly });
-        try
+        var options = new ChainOpenOptions { ReadOnly = readOnly, Format = format, FormatWhenUnknown = "raw" };
+        await using BackingChain chain = new(files, new OpenPolicy(), options);
+        await chain.OpenTopAsync(path);
+        if (chain.Links[0].Header is null)
         {
-            format ??= await FormatProber.ProbeAsync(file) ?? "raw";
-            return format switch
-            {
-                "qcow2" => await Qcow2Driver.OpenAsync(file, new Qcow2OpenOptions { ReadOnly = readOnly }),
-                "raw" => throw new BlockMountException($"Can't store persistent bitmaps to '{path}', a raw image"),
-                _ => throw ImageInfo.UnknownFormat(format),
-            };
+            throw new BlockMountException($"Can't store persistent bitmaps to '{path}', a raw image");
         }
-        catch
-        {
-            await file.DisposeAsync();
-            throw;
-        }
+
+        await chain.OpenDataFileAsync();
+        var driverOptions = new Qcow2OpenOptions { ReadOnly = readOnly, DataFile = chain.DataFileOf(0) };
+        Qcow2Driver driver = await Qcow2Driver.OpenAsync(chain.Links[0].File, driverOptions);
+        chain.TakeFile(0);
+        return driver;
     }
 
     private sealed record BitmapArguments

@@ -16,7 +16,7 @@ internal static class DataFileTarget
     public static string PathFor(string image, string name, string? backing)
     {
         var policy = new OpenPolicy();
-        string path = policy.ResolveReference(image, new BackingReference(name, "raw"));
+        string path = policy.ResolveReference(image, new BackingReference(name, "raw"), "data file");
         if (IsSame(path, image))
         {
             throw new ImageFormatException($"The data file '{name}' and the image '{image}' are the same file", "Give the data file another name");

@@ -48,6 +48,12 @@ internal static class HelpText
           cache.no-flush=on|off do not pass flushes on; a power cut may cost everything
           workers=N             FUSE worker threads (default: by processors)
           backing_format=FMT    format of a backing file whose image names none
+          data_file=PATH        the image's data file, instead of the one it names
+          cache-size=SIZE       memory for cached metadata of the chain (64M)
+          l2-cache-size=, l2-cache-entry-size=, refcount-cache-size=,
+          cache-clean-interval=, lazy-refcounts=, pass-discard-request=,
+          pass-discard-snapshot=, pass-discard-other=, discard-no-unref=,
+          overlap-check=        as QEMU's qcow2 driver has them
 
         Other commands ('blockmount COMMAND --help' tells more):
           umount                unmount; returns when all is flushed and unlocked

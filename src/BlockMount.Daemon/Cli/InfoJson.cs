@@ -54,7 +54,6 @@ internal static class InfoJson
     private static Qcow2InfoJson ToJson(Qcow2Header header, BitmapDirectory bitmaps)
     {
         bool version3 = header.Version >= 3;
-        bool dataFile = header.HasIncompatible(FeatureBits.ExternalDataFile);
         return new Qcow2InfoJson
         {
             Compat = version3 ? "1.1" : "0.10",
@@ -64,10 +63,8 @@ internal static class InfoJson
             RefcountBits = 1 << header.RefcountOrder,
             Corrupt = version3 ? header.HasIncompatible(FeatureBits.Corrupt) : null,
             ExtendedL2 = version3 ? header.HasIncompatible(FeatureBits.ExtendedL2) : null,
-            DataFile = dataFile && header.FindExtension(HeaderExtensionType.DataFileName) is { } name
-                ? System.Text.Encoding.UTF8.GetString(name.Data.Span)
-                : null,
-            DataFileRaw = dataFile ? (header.AutoclearFeatures & FeatureBits.RawExternalData) != 0 : null,
+            DataFile = header.DataFileName,
+            DataFileRaw = header.HasDataFile ? (header.AutoclearFeatures & FeatureBits.RawExternalData) != 0 : null,
         };
     }
 

@@ -104,10 +104,14 @@ internal static class InfoText
 
         DescribeBitmaps(text, bitmaps.Bitmaps);
         Line(text, $"    refcount bits: {1 << header.RefcountOrder}");
-        if (header.HasIncompatible(FeatureBits.ExternalDataFile)
-            && header.FindExtension(HeaderExtensionType.DataFileName) is { } dataFile)
+        if (header.HasDataFile)
         {
-            Line(text, $"    data file: {Encoding.UTF8.GetString(dataFile.Data.Span)}");
+            if (header.DataFileName is { } dataFile)
+            {
+                Line(text, $"    data file: {dataFile}");
+            }
+
+            Line(text, $"    data file raw: {Word((header.AutoclearFeatures & FeatureBits.RawExternalData) != 0)}");
         }
 
         if (header.Version >= 3)

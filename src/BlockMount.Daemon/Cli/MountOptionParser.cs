@@ -11,7 +11,8 @@ public static class MountOptionParser
     private static readonly string[] s_known =
     [
         "ro", "rw", "allow_other", "growable", "share_rw", "discard", "cache", "cache.direct", "cache.no-flush",
-        "uid", "gid", "mode", "umask", "workers", "backing_format",
+        "uid", "gid", "mode", "umask", "workers", "backing_format", "data_file",
+        .. Qcow2OptionParser.Names,
     ];
 
     // Always in force, or without meaning here; mount(8) and fstab pass them along.
@@ -32,6 +33,7 @@ public static class MountOptionParser
             }
         }
 
+        Qcow2OptionParser.CheckTogether(options.Qcow2);
         return options;
     }
 
@@ -52,11 +54,14 @@ public static class MountOptionParser
         "umask" => options with { Mode = 0x1B6 & ~(uint)Number(name, value, 8, 0x1FF) },
         "workers" => options with { Workers = (int)Number(name, value, 10, WorkersMax) },
         "backing_format" => options with { BackingFormat = Need(name, value) },
+        "data_file" or "data-file" => options with { DataFile = Need(name, value) },
+        _ when Qcow2OptionParser.TryApply(options.Qcow2, name, value) is { } qcow2 => options with { Qcow2 = qcow2 },
         _ when s_accepted.Contains(name) => options,
         _ => throw new UsageException($"unknown option '{name}' in -o", NearMatch.Hint(name, s_known)),
     };
 
-    private static bool Flag(string name, string? value) => value switch
+    /// <summary>The value of a word that is on or off; a name alone means on.</summary>
+    internal static bool Flag(string name, string? value) => value switch
     {
         null or "on" or "yes" or "true" => true,
         "off" or "no" or "false" => false,
@@ -87,7 +92,8 @@ public static class MountOptionParser
         _ => throw Wrong("cache", mode, "writeback, none or unsafe"),
     };
 
-    private static string Need(string name, string? value) =>
+    /// <summary>The value of a word that must have one.</summary>
+    internal static string Need(string name, string? value) =>
         value is { Length: > 0 } ? value : throw new UsageException($"option '{name}' in -o needs a value", $"Write {name}=VALUE.");
 
     private static long Number(string name, string? value, int radix, long max)
@@ -103,6 +109,7 @@ public static class MountOptionParser
         return number <= max ? number : throw Wrong(name, value, expected);
     }
 
-    private static UsageException Wrong(string name, string? value, string expected) =>
+    /// <summary>The error for a value that does not fit.</summary>
+    internal static UsageException Wrong(string name, string? value, string expected) =>
         new($"option '{name}' in -o cannot be '{value}'", $"It takes {expected}.");
 }

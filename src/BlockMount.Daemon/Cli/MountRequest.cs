@@ -1,5 +1,6 @@
 using System.Net;
 using BlockMount.Exports.Fuse;
+using BlockMount.Formats.Qcow2;
 
 namespace BlockMount.Daemon.Cli;
 
@@ -65,4 +66,10 @@ public sealed record MountOptions
 
     /// <summary>Format of the first backing file where the image does not name it.</summary>
     public string? BackingFormat { get; init; }
+
+    /// <summary>The image's external data file, instead of the one that it names.</summary>
+    public string? DataFile { get; init; }
+
+    /// <summary>Options of the qcow2 driver, for the active layer.</summary>
+    public Qcow2RuntimeOptions Qcow2 { get; init; } = new();
 }

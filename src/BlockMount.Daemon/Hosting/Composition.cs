@@ -38,12 +38,14 @@ internal static class Composition
         {
             Format = request.Format,
             BackingFormatDefault = options.BackingFormat,
+            DataFile = options.DataFile,
             ReadOnly = options.ReadOnly,
             Direct = options.Direct,
             NoFlush = options.NoFlush,
             ShareWrite = options.ShareWrite,
             DiscardToHost = options.Discard,
             OnCorruption = onCorruption,
+            Qcow2 = options.Qcow2,
         });
     }
 

@@ -8,16 +8,18 @@ namespace BlockMount.Formats.Qcow2;
 /// </summary>
 public sealed class Geometry
 {
-    // Tables are cached in pieces: whole 2 MiB tables would be read for one entry.
-    private const int SliceBytesMax = 4096;
-
     /// <summary>Takes over the sizes of a validated header.</summary>
-    public Geometry(Qcow2Header header)
+    /// <param name="l2SliceSize">
+    /// Bytes of an L2 table that are cached as one, a power of two up to the cluster size; null takes 4 KiB, because whole tables of 2 MiB would be
+    /// read for one entry.
+    /// </param>
+    public Geometry(Qcow2Header header, int? l2SliceSize = null)
     {
         Version = header.Version;
         ClusterBits = header.ClusterBits;
         RefcountOrder = header.RefcountOrder;
-        SliceSize = Math.Min(ClusterSize, SliceBytesMax);
+        RefcountSliceSize = Math.Min(ClusterSize, CacheSizes.SliceBytesDefault);
+        SliceSize = l2SliceSize ?? RefcountSliceSize;
         L2 = new L2Format(
             header.Version, header.HasIncompatible(FeatureBits.ExtendedL2), header.HasIncompatible(FeatureBits.ExternalDataFile));
         L2EntryBits = HasSubclusters ? 4 : 3;
@@ -57,8 +59,11 @@ public sealed class Geometry
     /// <summary>Bytes in a cluster.</summary>
     public int ClusterSize => 1 << ClusterBits;
 
-    /// <summary>Bytes of a table that are cached as one.</summary>
+    /// <summary>Bytes of an L2 table that are cached as one.</summary>
     public int SliceSize { get; }
+
+    /// <summary>Bytes of a refcount block that are cached as one.</summary>
+    public int RefcountSliceSize { get; }
 
     /// <summary>Entries of an L2 table, which fills one cluster.</summary>
     public int L2Entries => ClusterSize >> L2EntryBits;
@@ -73,7 +78,7 @@ public sealed class Geometry
     public int RefcountBlockBits => ClusterBits + 3 - RefcountOrder;
 
     /// <summary>Clusters that one slice of a refcount block covers.</summary>
-    public int RefcountSliceEntries => SliceSize * 8 >> RefcountOrder;
+    public int RefcountSliceEntries => RefcountSliceSize * 8 >> RefcountOrder;
 
     /// <summary>The largest refcount that fits.</summary>
     public ulong RefcountMax => RefcountOrder == 6 ? ulong.MaxValue : (1UL << (1 << RefcountOrder)) - 1;

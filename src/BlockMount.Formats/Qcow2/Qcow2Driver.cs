@@ -12,16 +12,18 @@ namespace BlockMount.Formats.Qcow2;
 
 /// <summary>
 /// The qcow2 format, versions 2 and 3. A facade: translation, allocation and write-back live in the folders of those names, and
-/// Metadata/README.md states the order of writes. Owns its file.
+/// Metadata/README.md states the order of writes. Owns its file and its data file.
 /// </summary>
 public sealed class Qcow2Driver : FormatDriver
 {
     private readonly StorageFile _file;
+    private readonly StorageFile? _dataFile;
     private readonly Geometry _geometry;
     private readonly MappingLookup _lookup;
     private readonly CompressedClusters _compressed;
     private readonly ImageHealth _health;
     private readonly WriteSide? _write;
+    private readonly CacheCleaner? _cleaner;
 
     // Changed only under exclusive use, by ResizeAsync and SetBackingReferenceAsync.
     private long _virtualSize;
@@ -29,15 +31,19 @@ public sealed class Qcow2Driver : FormatDriver
 
     private Qcow2Driver(
         StorageFile file,
+        StorageFile? dataFile,
         Qcow2Header header,
         Geometry geometry,
         MappingLookup lookup,
         CompressedClusters compressed,
         ImageHealth health,
-        WriteSide? write)
+        WriteSide? write,
+        CacheCleaner? cleaner)
     {
+        _cleaner = cleaner;
         _health = health;
         _file = file;
+        _dataFile = dataFile;
         _header = header;
         _geometry = geometry;
         _lookup = lookup;
@@ -60,10 +66,10 @@ public sealed class Qcow2Driver : FormatDriver
     public override int ClusterSize => _geometry.ClusterSize;
 
     /// <inheritdoc/>
-    public override int ZeroUnit => _geometry.SubclusterSize;
+    public override int ZeroUnit => _write?.RawData is null ? _geometry.SubclusterSize : 1;
 
     /// <inheritdoc/>
-    public override long AllocatedBytes => _file.AllocatedBytes;
+    public override long AllocatedBytes => _file.AllocatedBytes + (_dataFile?.AllocatedBytes ?? 0);
 
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
@@ -79,26 +85,37 @@ public sealed class Qcow2Driver : FormatDriver
 
     /// <summary>
     /// Opens the image in <paramref name="file"/>, which must be opened for writing unless the options say read-only. On success the
-    /// driver owns the file; on failure the caller still does. A writable open clears the autoclear bits of what this program does not keep true, and
-    /// marks persistent bitmaps as in use.
+    /// driver owns the file and the data file of the options; on failure the caller still does. A writable open clears the autoclear bits of what this
+    /// program does not keep true, and marks persistent bitmaps as in use.
     /// </summary>
     /// <exception cref="ImageFormatException">Not a usable image; see <see cref="FeaturePolicy"/>.</exception>
     /// <exception cref="BlockIOException">The file cannot be read or written.</exception>
     public static async ValueTask<Qcow2Driver> OpenAsync(StorageFile file, Qcow2OpenOptions options)
     {
         Qcow2Header header = await LoadUsableHeaderAsync(file, options);
-        Geometry geometry = new(header);
+        if (header.HasDataFile != options.DataFile is not null)
+        {
+            throw new ImageFormatException(
+                $"Could not open '{file.Name}': {(header.HasDataFile ? "its data file is missing" : "a data file was given, but the image has none")}");
+        }
+
+        CacheSizes sizes = CacheSizes.For(header, options, file.Name);
+        Geometry geometry = new(header, sizes.L2SliceSize);
         bool hasFeatureBits = !options.ReadOnly && header.Version >= 3;
         IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
         ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
         OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
         L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
-        MetadataCache l2 = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4 * 3, geometry));
+        MetadataCache l2 = new(file, sizes.L2SliceSize, sizes.L2Slices);
         GuestTables tables = new(health, geometry, l1, l2);
-        MappingLookup lookup = new(file, file, geometry, tables, checks);
+        MappingLookup lookup = new(file, options.DataFile ?? file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        WriteSide? write = options.ReadOnly ? null : await WriteSide.OpenAsync(file, header, geometry, tables, lookup, compressed, checks, features, options);
-        return new Qcow2Driver(file, header, geometry, lookup, compressed, health, write);
+        MetadataCache refcounts = new(file, geometry.RefcountSliceSize, sizes.RefcountSlices);
+        WriteSide? write = options.ReadOnly
+            ? null
+            : await WriteSide.OpenAsync(file, header, geometry, tables, refcounts, lookup, compressed, checks, features, options);
+        CacheCleaner? cleaner = options.CacheCleanInterval > TimeSpan.Zero ? new CacheCleaner(options.Time, options.CacheCleanInterval, [l2, refcounts]) : null;
+        return new Qcow2Driver(file, options.DataFile, header, geometry, lookup, compressed, health, write, cleaner);
     }
 
     /// <inheritdoc/>
@@ -136,6 +153,11 @@ public sealed class Qcow2Driver : FormatDriver
     public override ValueTask<bool> ZeroAsync(long offset, long length, ZeroFlags flags)
     {
         Writable.Bitmaps.GuestDataChanged();
+        if (Writable.RawData is { } raw)
+        {
+            return WriteZeroesAsync(raw, offset, length, flags);
+        }
+
         GuestCluster first = _geometry.GuestClusterOf(offset);
         if (_geometry.OffsetInCluster(offset) == 0 && (_geometry.OffsetInCluster(length) == 0 || offset + length == _virtualSize))
         {
@@ -152,7 +174,9 @@ public sealed class Qcow2Driver : FormatDriver
     public override ValueTask DiscardAsync(long offset, long length)
     {
         Writable.Bitmaps.GuestDataChanged();
-        return Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
+        return Writable.RawData is { } raw
+            ? raw.DiscardAsync(offset, length)
+            : Writable.Drop.DiscardAsync(_geometry.GuestClusterOf(offset), _geometry.ClustersFor(length));
     }
 
     /// <inheritdoc/>
@@ -215,6 +239,11 @@ public sealed class Qcow2Driver : FormatDriver
     {
         try
         {
+            if (_cleaner is not null)
+            {
+                await _cleaner.DisposeAsync();
+            }
+
             if (_write is not null)
             {
                 await _write.Metadata.FlushForCloseAsync();
@@ -224,7 +253,14 @@ public sealed class Qcow2Driver : FormatDriver
         finally
         {
             await _health.Recorded;
-            await _file.DisposeAsync();
+            try
+            {
+                await (_dataFile?.DisposeAsync() ?? ValueTask.CompletedTask);
+            }
+            finally
+            {
+                await _file.DisposeAsync();
+            }
         }
     }
 
@@ -239,7 +275,13 @@ public sealed class Qcow2Driver : FormatDriver
         Writable.Bitmaps.GuestDataChanged();
         return _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
-            : Writable.Preparation.PrepareAsync(offset, length);
+            : Writable.Preparation.PrepareAsync(offset, length, _virtualSize);
+    }
+
+    private static async ValueTask<bool> WriteZeroesAsync(RawDataFile raw, long offset, long length, ZeroFlags flags)
+    {
+        await raw.ZeroAsync(offset, length, flags);
+        return true;
     }
 
     private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace, Preallocation preallocation)
@@ -325,8 +367,6 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
-    private static int Slices(long bytes, Geometry geometry) => (int)Math.Clamp(bytes / geometry.SliceSize, 2, int.MaxValue);
-
     /// <summary>What a writable image has beyond a readable one.</summary>
     private sealed class WriteSide
     {
@@ -338,8 +378,10 @@ public sealed class Qcow2Driver : FormatDriver
             CompressedWrite compressed,
             DropClusters drop,
             Qcow2Resize resize,
-            PersistentBitmapStore bitmaps)
+            PersistentBitmapStore bitmaps,
+            RawDataFile? rawData)
         {
+            RawData = rawData;
             Epoch = epoch;
             Metadata = metadata;
             Preparation = preparation;
@@ -366,25 +408,32 @@ public sealed class Qcow2Driver : FormatDriver
 
         internal PersistentBitmapStore Bitmaps { get; }
 
+        // Null unless the data file is a raw image of the disk.
+        internal RawDataFile? RawData { get; }
+
         internal static async ValueTask<WriteSide> OpenAsync(
             StorageFile file,
             Qcow2Header header,
             Geometry geometry,
             GuestTables tables,
+            MetadataCache blocks,
             MappingLookup lookup,
             CompressedClusters compressed,
             OverlapChecks checks,
             IncompatibleFeatures? features,
             Qcow2OpenOptions options)
         {
-            MetadataCache blocks = new(file, geometry.SliceSize, Slices(options.CacheBytes / 4, geometry));
+            StorageFile? dataFile = options.DataFile;
+            RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(dataFile!, options.DiscardToHost) : null;
             bool isLazy = options.LazyRefcounts ?? header.HasCompatible(FeatureBits.LazyRefcounts);
-            WriteBackOrder order = new(file, blocks, tables.L2, checks, isLazy ? features : null);
+            WriteBackOrder order = new(file, blocks, tables.L2, checks, isLazy ? features : null, dataFile);
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
-            BitmapDirectory directory = await PersistentBitmapStore.LoadAsync(file, header, geometry, checks);
-            ulong maintained = FeatureBits.AutoclearMaintained & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps);
+            BitmapDirectory directory = await DirectoryOnDisk.LoadAsync(file, header, geometry, checks);
+            ulong maintained = FeatureBits.AutoclearMaintained
+                & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps)
+                & ~(rawData is null ? FeatureBits.RawExternalData : 0);
             if ((header.AutoclearFeatures & ~maintained) != 0)
             {
                 await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, header.AutoclearFeatures & maintained);
@@ -394,17 +443,25 @@ public sealed class Qcow2Driver : FormatDriver
             StreamSpace space = new(geometry, allocator, refcounts);
             ReclaimEpoch epoch = new();
             FreedClusters freed = new(file, geometry, allocator, epoch, checks, new DiscardPolicy(options.DiscardToHost, options.PassDiscardSnapshot, options.PassDiscardOther));
-            MetadataWriter metadata = new(file, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
-            DropClusters drop = new(geometry, tables, lookup, metadata, header.Backing is not null, options.DiscardNoUnref && !geometry.HasDataFile);
+            MetadataWriter metadata = new(file, dataFile, geometry, tables, allocator, freed, epoch, order, checks, compressed.Clear);
+            DropClusters drop = new(
+                options.DiscardToHost ? dataFile : null,
+                geometry,
+                tables,
+                lookup,
+                metadata,
+                header.Backing is not null,
+                options.DiscardNoUnref && !geometry.HasDataFile);
             return new WriteSide(
                 epoch,
                 metadata,
-                new WritePreparation(file, geometry, tables, lookup, metadata),
+                new WritePreparation(dataFile ?? file, geometry, tables, lookup, metadata),
                 new WriteCommit(geometry, tables, metadata),
                 new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
-                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop),
-                await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory, header.Size));
+                new Qcow2Resize(file, geometry, tables, lookup, metadata, drop, rawData),
+                await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory, header.Size),
+                rawData);
         }
     }
 }

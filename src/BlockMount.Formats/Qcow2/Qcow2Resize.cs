@@ -21,10 +21,19 @@ internal sealed class Qcow2Resize
     private readonly MappingLookup _lookup;
     private readonly MetadataWriter _writer;
     private readonly DropClusters _drop;
+    private readonly RawDataFile? _rawData;
 
+    /// <param name="rawData">The raw data file; null where there is none or its length does not matter.</param>
     internal Qcow2Resize(
-        StorageFile file, Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer, DropClusters drop)
+        StorageFile file,
+        Geometry geometry,
+        GuestTables tables,
+        MappingLookup lookup,
+        MetadataWriter writer,
+        DropClusters drop,
+        RawDataFile? rawData)
     {
+        _rawData = rawData;
         _file = file;
         _geometry = geometry;
         _tables = tables;
@@ -58,10 +67,20 @@ internal sealed class Qcow2Resize
     {
         // What an earlier shrink or another program left behind the end must not come to light.
         await ForgetBeyondAsync(oldSize);
-        await ZeroRestOfLastClusterAsync(oldSize);
+        if (_rawData is null)
+        {
+            await ZeroRestOfLastClusterAsync(oldSize);
+        }
+
         if (_geometry.L1EntriesFor(newSize) > _tables.L1.Count)
         {
             await MoveL1Async((int)_geometry.L1EntriesFor(newSize));
+        }
+
+        if (_rawData is not null)
+        {
+            await _rawData.GrowAsync(oldSize, newSize);
+            await new RawDataLinks(_geometry, _tables, _writer).LinkAsync(oldSize, newSize);
         }
     }
 
@@ -77,6 +96,10 @@ internal sealed class Qcow2Resize
     {
         await ForgetBeyondAsync(size);
         await _writer.FlushAsync();
+        if (_rawData is not null)
+        {
+            await _rawData.ShrinkAsync(size);
+        }
     }
 
     /// <summary>The same after growing failed, as far as possible: what was preallocated goes back.</summary>

@@ -19,7 +19,9 @@ public sealed class AmendCommandTests : ImageFixture
         await InFolderAsync(ReleaseBinary.FullPath, "amend", "-q", "-o", options, "ours");
         await AssertCleanAsync(this["ours"]);
         await AssertSameInfoAsync(this["ours"]);
-        (await ToolProcess.RunAsync("qemu-img", "compare", "-s", this["theirs"], this["ours"])).MustSucceed();
+        // Clusters of zeros in version 2: holes of the file here, written zeros there.
+        string[] strict = options.Contains("compat=0.10", StringComparison.Ordinal) ? [] : ["-s"];
+        (await ToolProcess.RunAsync("qemu-img", ["compare", .. strict, this["theirs"], this["ours"]])).MustSucceed();
     }
 
     [RequiresTheory(Needs.Release, "qemu-img", "qemu-io")]

@@ -82,6 +82,19 @@ public sealed class BitmapCommandTests : ImageFixture
     }
 
     [RequiresFact(Needs.Release, "qemu-img")]
+    public async Task Bitmap_OnAnImageWithADataFile_IsStored()
+    {
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", "-o", $"data_file={this["data"]},data_file_raw=on", this["a"], "4M");
+        await BlockMountAsync("bitmap", "--add", "-g", "4k", this["a"], "b");
+        await AssertSameInfoAsync(this["a"]);
+        await AssertCleanAsync(this["a"]);
+        await BlockMountAsync("amend", "-o", "refcount_bits=64,lazy_refcounts=on,data_file_raw=off", this["a"]);
+        await AssertSameInfoAsync(this["a"]);
+        await AssertCleanAsync(this["a"]);
+        Assert.Contains("\"data-file-raw\": false", await QemuImg.RunAsync("info", "--output", "json", this["a"]), StringComparison.Ordinal);
+    }
+
+    [RequiresFact(Needs.Release, "qemu-img")]
     public async Task Bitmap_OnVersion2OrRaw_IsRefused()
     {
         await QemuImg.RunAsync("create", "-q", "-f", "qcow2", "-o", "compat=0.10", this["v2"], "1M");

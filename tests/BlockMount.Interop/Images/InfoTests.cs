@@ -21,6 +21,19 @@ public sealed class InfoTests : ImageFixture
         Assert.Equal(await QemuImg.RunAsync("info", this["a"]), await BlockMountAsync("info", this["a"]));
     }
 
+    [RequiresTheory(Needs.Release, "qemu-img")]
+    [InlineData("")]
+    [InlineData(",data_file_raw=on")]
+    [InlineData(",data_file_raw=on,extended_l2=on,cluster_size=16k")]
+    public async Task Info_ImageWithDataFile_AgreesInBothForms_AndDoesNotOpenIt(string options)
+    {
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", "-o", $"data_file={this["data"]}{options}", this["a"], "10M");
+        await AssertSameInfoAsync(this["a"]);
+        string theirs = await QemuImg.RunAsync("info", this["a"]);
+        File.Delete(this["data"]);
+        Assert.Equal(theirs, await BlockMountAsync("info", this["a"]));
+    }
+
     [RequiresFact(Needs.Release, "qemu-img", "qemu-io")]
     public async Task Info_ChainWithSnapshots_AgreesInBothForms()
     {

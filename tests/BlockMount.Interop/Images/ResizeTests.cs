@@ -38,6 +38,11 @@ public sealed class ResizeTests : ImageFixture
     [InlineData("cluster_size=4k,refcount_bits=1", "raw")]
     [InlineData("cluster_size=64k,lazy_refcounts=off", "qcow2")]
     [InlineData("cluster_size=2M,refcount_bits=64", null)]
+    [InlineData("extended_l2=on", null)]
+    [InlineData("extended_l2=on,cluster_size=16k", "raw")]
+    [InlineData("data_file=data", null)]
+    [InlineData("data_file=data,data_file_raw=on", null)]
+    [InlineData("data_file=data,extended_l2=on", "qcow2")]
     public async Task Resize_SameSteps_SameAnswersAndDisksAsQemuImg(string options, string? backing)
     {
         if (backing is not null)
@@ -47,28 +52,35 @@ public sealed class ResizeTests : ImageFixture
         }
 
         string[] chain = backing is null ? [] : ["-b", this["base"], "-F", backing];
-        await QemuImg.RunAsync(["create", "-q", "-f", "qcow2", "-o", options, .. chain, this["theirs"], "10M"]);
-        await QemuImg.IoAsync(this["theirs"], "write -P 1 0 1M", "write -P 2 5000k 70k", "write -P 3 9M 1M");
-        File.Copy(this["theirs"], this["ours"]);
+        foreach (string folder in new[] { "theirs", "ours" })
+        {
+            Directory.CreateDirectory(this[folder]);
+            (await InAsync(folder, "qemu-img", ["create", "-q", "-f", "qcow2", "-o", options, .. chain, "a", "10M"])).MustSucceed();
+            (await InAsync(folder, "qemu-io", ["-f", "qcow2", "-c", "write -P 1 0 1M", "-c", "write -P 2 5000k 70k", "-c", "write -P 3 9M 1M", "a"])).MustSucceed();
+        }
+
         foreach (string[] step in s_steps)
         {
             await StepAsync("qcow2", step);
         }
 
-        await AssertCleanAsync(this["ours"]);
-        await AssertSameInfoAsync(this["ours"]);
+        await AssertSameInfoAsync(this["ours/a"]);
 
         // Not compared: qemu-img shows again what lay behind the end of the short disk in its last cluster.
-        await BlockMountAsync("resize", this["ours"], "12M");
-        (await ToolProcess.RunAsync("qemu-io", "-f", "qcow2", "-c", "read -P 1 0 3584", "-c", "read -P 0 3584 11M", this["ours"])).MustSucceed();
-        await AssertCleanAsync(this["ours"]);
+        await BlockMountAsync("resize", this["ours/a"], "12M");
+        (await InAsync("ours", "qemu-io", ["-f", "qcow2", "-c", "read -P 1 0 3584", "-c", "read -P 0 3584 11M", "a"])).MustSucceed();
+        (await InAsync("ours", "qemu-img", ["check", "a"])).MustSucceed();
     }
 
     [RequiresFact(Needs.Release, "qemu-img")]
     public async Task Resize_Raw_SameAnswersAsQemuImg()
     {
-        await File.WriteAllTextAsync(this["theirs"], "something at the beginning");
-        File.Copy(this["theirs"], this["ours"]);
+        foreach (string folder in new[] { "theirs", "ours" })
+        {
+            Directory.CreateDirectory(this[folder]);
+            await File.WriteAllTextAsync(this[$"{folder}/a"], "something at the beginning");
+        }
+
         await StepAsync("raw", ["a", "1M"]);
         await StepAsync("raw", ["--preallocation=full", "a", "+64k"]);
         await StepAsync("raw", ["--preallocation=metadata", "a", "+64k"]);
@@ -103,20 +115,31 @@ public sealed class ResizeTests : ImageFixture
     private async Task StepAsync(string format, string[] step)
     {
         string[] words = ["resize", "-f", format, .. step];
-        ToolResult theirs = await ToolProcess.RunAsync("qemu-img", [.. words.Select(word => word == "a" ? this["theirs"] : word)]);
-        ToolResult ours = await ReleaseBinary.RunAsync([.. words.Select(word => word == "a" ? this["ours"] : word)]);
+        ToolResult theirs = await InAsync("theirs", "qemu-img", words);
+        ToolResult ours = await InAsync("ours", ReleaseBinary.FullPath, words);
         string context = $"{string.Join(' ', words)}\nqemu-img: {theirs.ExitCode} {theirs.Error}\nblockmount: {ours.ExitCode} {ours.Error}";
         Assert.True(theirs.ExitCode == ours.ExitCode, context);
         Assert.Equal(theirs.Output, ours.Output);
         Assert.DoesNotContain("internal error", ours.Error, StringComparison.Ordinal);
         Assert.Equal(await SizeAsync("theirs", format), await SizeAsync("ours", format));
-        await QemuImg.RunAsync("compare", "-f", format, "-F", format, this["theirs"], this["ours"]);
+        if (ours.ExitCode != 0)
+        {
+            // Whatever a refused step did to the image would show after the next one.
+            return;
+        }
+
+        (await InAsync("ours", "qemu-img", ["convert", "-f", format, "-O", "raw", "a", "../content"])).MustSucceed();
+        (await InAsync("theirs", "qemu-img", ["compare", "-f", format, "-F", "raw", "a", "../content"])).MustSucceed();
         if (format == "qcow2")
         {
-            await AssertCleanAsync(this["ours"]);
+            ToolResult check = await InAsync("ours", "qemu-img", ["check", "a"]);
+            Assert.True(check.ExitCode == 0, $"{context}\n{check.Output}{check.Error}");
         }
     }
 
-    private async Task<long> SizeAsync(string name, string format) =>
-        JsonNode.Parse(await QemuImg.RunAsync("info", "-f", format, "--output", "json", this[name]))!["virtual-size"]!.GetValue<long>();
+    private async Task<long> SizeAsync(string folder, string format) =>
+        JsonNode.Parse((await InAsync(folder, "qemu-img", ["info", "-f", format, "--output", "json", "a"])).MustSucceed().Output)!["virtual-size"]!.GetValue<long>();
+
+    private Task<ToolResult> InAsync(string folder, string program, string[] arguments) =>
+        ToolProcess.RunAsync("/usr/bin/env", ["-C", this[folder], program, .. arguments]);
 }

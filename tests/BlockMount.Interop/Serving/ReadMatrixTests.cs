@@ -8,7 +8,7 @@ public sealed class ReadMatrixTests : ServedImageFixture
 {
     private const int Size = 6 << 20;
 
-    /// <summary>Cluster size, refcount width, compat, compression, backing format.</summary>
+    /// <summary>Cluster size (and more options), refcount width, compat, compression, backing format.</summary>
     public static TheoryData<string, int, string, string, string> Matrix()
     {
         TheoryData<string, int, string, string, string> rows = [];
@@ -20,6 +20,13 @@ public sealed class ReadMatrixTests : ServedImageFixture
                 {
                     rows.Add(cluster, 16, "1.1", compression, backing);
                 }
+            }
+
+            if (cluster is "65536" or "2097152")
+            {
+                rows.Add(cluster + ",extended_l2=on", 16, "1.1", "none", "none");
+                rows.Add(cluster + ",extended_l2=on", 16, "1.1", "none", "qcow2");
+                rows.Add(cluster + ",extended_l2=on", 16, "1.1", "zlib", "raw");
             }
 
             rows.Add(cluster, 16, "0.10", "none", "none");

@@ -229,6 +229,24 @@ public sealed class CrashImages
 /// <param name="Length">The file's length.</param>
 public readonly record struct CrashImage(byte[] Bytes, long Length)
 {
+    /// <summary>The image's data file as the same power cut left it; null if there is none. Owned as <see cref="Bytes"/> is.</summary>
+    public byte[]? DataBytes { get; init; }
+
+    /// <summary>The data file's length.</summary>
+    public long DataLength { get; init; }
+
+    /// <summary>This state with bytes of its own.</summary>
+    public CrashImage Copy() => this with { Bytes = (byte[])Bytes.Clone(), DataBytes = (byte[]?)DataBytes?.Clone() };
+
+    /// <summary>The image says that its refcounts may be stale.</summary>
+    public bool IsDirty => IsMarkedDirty(Bytes);
+
+    /// <summary>The dirty bit of a version 3 header is set: refcounts may be stale.</summary>
+    public static bool IsMarkedDirty(ReadOnlySpan<byte> image) => image[7] >= 3 && (image[79] & 1) != 0;
+
     /// <summary>A file of its own with this content.</summary>
     public MemoryFile ToFile() => new("crashed", readOnly: false, Bytes.AsSpan(0, (int)Length));
+
+    /// <summary>A data file of its own; null if there is none.</summary>
+    public MemoryFile? ToDataFile() => DataBytes is null ? null : new("data", readOnly: false, DataBytes.AsSpan(0, (int)DataLength));
 }

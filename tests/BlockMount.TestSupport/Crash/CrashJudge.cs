@@ -37,11 +37,19 @@ public readonly record struct CrashVerdict(CrashFault Fault, string Description)
 /// <summary>Decides whether a state after a power cut keeps the promise: opens, is not corrupt, holds for each sector the last flushed or a later value.</summary>
 public static class CrashJudge
 {
+    /// <summary>
+    /// True if everything that <paramref name="report"/> finds is what lazy refcounts may leave: they are stale, and the dirty bit says so. Opening the image for
+    /// writing repairs them.
+    /// </summary>
+    public static bool Excuses(ReadOnlySpan<byte> image, CheckReport report) =>
+        CrashImage.IsMarkedDirty(image)
+        && report.Findings.All(finding => finding.Kind is CheckFindingKind.RefcountTooLow or CheckFindingKind.CopiedFlag or CheckFindingKind.Leak);
+
     /// <summary>Judges <paramref name="image"/>, whose bytes it uses up, as a state at the cut <paramref name="cut"/> of the workload.</summary>
     public static async ValueTask<CrashVerdict> JudgeAsync(TestChain chain, ReferenceImage reference, CrashImage image, long cut)
     {
         CheckReport before = await ConsistencyCheck.RunAsync(MemoryFile.Adopt(image.Bytes, image.Length, "crashed", readOnly: true));
-        if (before.Corruptions > 0 && !RefcountRebuild.Excuses(image.Bytes, before))
+        if (before.Corruptions > 0 && !Excuses(image.Bytes, before))
         {
             return new CrashVerdict(CrashFault.Corrupt, before.ToString());
         }
@@ -49,7 +57,8 @@ public static class CrashJudge
         MemoryFile file = MemoryFile.Adopt(image.Bytes, image.Length, "crashed");
         try
         {
-            CrashVerdict content = await JudgeContentAsync(chain, reference, file, cut);
+            MemoryFile? data = image.DataBytes is null ? null : MemoryFile.Adopt(image.DataBytes, image.DataLength, "data");
+            CrashVerdict content = await JudgeContentAsync(chain, reference, file, data, cut);
             if (!content.IsGood)
             {
                 return content;
@@ -64,10 +73,18 @@ public static class CrashJudge
         return after.Corruptions > 0 ? new CrashVerdict(CrashFault.CorruptAfterReopen, after.ToString()) : default;
     }
 
-    private static async ValueTask<CrashVerdict> JudgeContentAsync(TestChain chain, ReferenceImage reference, MemoryFile file, long cut)
+    // Longer or shorter it may be: the disk may have been resized just then.
+    private static bool IsRawImageOf(MemoryFile data, byte[] content)
+    {
+        byte[] raw = data.ToArray();
+        int common = Math.Min(raw.Length, content.Length);
+        return raw.AsSpan(0, common).SequenceEqual(content.AsSpan(0, common)) && !content.AsSpan(common).ContainsAnyExcept((byte)0);
+    }
+
+    private static async ValueTask<CrashVerdict> JudgeContentAsync(TestChain chain, ReferenceImage reference, MemoryFile file, MemoryFile? data, long cut)
     {
         long settled = reference.SettledAt(cut);
-        BlockDevice device = await chain.OpenAsync(file);
+        BlockDevice device = await chain.OpenAsync(file, data: data);
         try
         {
             if (!reference.AdmitsSize(device.Size, settled, cut))
@@ -77,6 +94,11 @@ public static class CrashJudge
 
             byte[] content = new byte[device.Size];
             await device.ReadAsync(0, content);
+            if (chain.Geometry.DataFile == DataFileKind.Raw && !IsRawImageOf(data!, content))
+            {
+                return new CrashVerdict(CrashFault.ForeignSector, "the raw data file is another disk than the image");
+            }
+
             long foreign = reference.FindForeignSector(0, content, settled, cut);
             return foreign < 0
                 ? default

@@ -12,14 +12,19 @@ public sealed class CrashWorkload
 {
     private readonly TestChain _chain;
     private readonly MemoryFile _top;
+    private readonly MemoryFile? _data;
     private readonly Func<ValueTask>? _pause;
     private readonly Mutant? _mutant;
     private ObservedDisk _disk = null!;
 
-    private CrashWorkload(TestChain chain, MemoryFile top, ReadOnlySpan<byte> content, long sizeMax, Func<ValueTask>? pause, Mutant? mutant)
+    private CrashWorkload(
+        TestChain chain, MemoryFile top, MemoryFile? data, ReadOnlySpan<byte> content, long sizeMax, Func<ValueTask>? pause, Mutant? mutant)
     {
         _chain = chain;
         _top = top;
+        _data = data;
+        DataLog = data is null ? null : new StorageLog(Log);
+        InitialData = data?.ToArray() ?? [];
         _pause = pause;
         _mutant = mutant;
         InitialFile = top.ToArray();
@@ -28,6 +33,12 @@ public sealed class CrashWorkload
 
     /// <summary>What the file went through.</summary>
     public StorageLog Log { get; } = new();
+
+    /// <summary>What the data file went through, on the same clock; null if there is none.</summary>
+    public StorageLog? DataLog { get; }
+
+    /// <summary>The data file before the first operation.</summary>
+    public byte[] InitialData { get; }
 
     /// <summary>The top image before the first operation.</summary>
     public byte[] InitialFile { get; }
@@ -39,13 +50,27 @@ public sealed class CrashWorkload
     /// <param name="sizeMax">The largest size the disk will have, in bytes; a multiple of 512.</param>
     /// <param name="mutant">A mistake for the top image; null for none.</param>
     public static ValueTask<CrashWorkload> OpenAsync(TestChain chain, long sizeMax, Func<ValueTask>? pause = null, Mutant? mutant = null) =>
-        OpenAsync(chain, new MemoryFile("top", readOnly: false, chain.Top.Content), chain.InitialContent, sizeMax, pause, mutant);
+        OpenAsync(
+            chain,
+            new MemoryFile("top", readOnly: false, chain.Top.Content),
+            chain.Data is null ? null : new MemoryFile("data", readOnly: false, chain.Data.Content),
+            chain.InitialContent,
+            sizeMax,
+            pause,
+            mutant);
 
     /// <summary>Starts on a top image with another history, which reads as <paramref name="content"/> and is durable.</summary>
+    /// <param name="data">Its data file; null if it has none.</param>
     public static async ValueTask<CrashWorkload> OpenAsync(
-        TestChain chain, MemoryFile top, ReadOnlyMemory<byte> content, long sizeMax, Func<ValueTask>? pause = null, Mutant? mutant = null)
+        TestChain chain,
+        MemoryFile top,
+        MemoryFile? data,
+        ReadOnlyMemory<byte> content,
+        long sizeMax,
+        Func<ValueTask>? pause = null,
+        Mutant? mutant = null)
     {
-        CrashWorkload workload = new(chain, top, content.Span, sizeMax, pause, mutant);
+        CrashWorkload workload = new(chain, top, data, content.Span, sizeMax, pause, mutant);
         await workload.ReopenAsync();
         return workload;
     }
@@ -76,7 +101,8 @@ public sealed class CrashWorkload
 
     private async ValueTask ReopenAsync()
     {
-        TestDisk disk = await _chain.OpenDiskAsync(new RecordingFile(_top.Reopen(), Log, _pause), _mutant);
+        RecordingFile? data = _data is null ? null : new RecordingFile(_data.Reopen(), DataLog!, _pause);
+        TestDisk disk = await _chain.OpenDiskAsync(new RecordingFile(_top.Reopen(), Log, _pause), _mutant, data);
         _disk = new ObservedDisk(disk, Reference, Log.Tick, concurrent: _pause is not null);
     }
 }

@@ -7,15 +7,23 @@ namespace BlockMount.TestSupport.Crash;
 public sealed class StorageLog
 {
     private readonly List<StorageLogEntry> _entries = [];
+    private readonly StorageLog? _clock;
+    private long _now;
+
+    /// <param name="clock">The log of another file that is written beside this one, whose clock is used; null for an own one.</param>
+    public StorageLog(StorageLog? clock = null)
+    {
+        _clock = clock;
+    }
 
     /// <summary>The next tick: everything that has happened has a smaller one.</summary>
-    public long Now { get; private set; }
+    public long Now => _clock?.Now ?? _now;
 
     /// <summary>In the order of <see cref="StorageLogEntry.Begin"/>.</summary>
     public IReadOnlyList<StorageLogEntry> Entries => _entries;
 
     /// <summary>Takes a tick, for an event of the test's own.</summary>
-    public long Tick() => Now++;
+    public long Tick() => _clock?.Tick() ?? _now++;
 
     internal StorageLogEntry Begin(StorageCalls kind, long offset, long length)
     {

@@ -10,6 +10,19 @@ public enum BackingKind
     Qcow2,
 }
 
+/// <summary>Where the guest's data lives.</summary>
+public enum DataFileKind
+{
+    /// <summary>In the image.</summary>
+    None,
+
+    /// <summary>In an external data file that means nothing without the image.</summary>
+    Plain,
+
+    /// <summary>In an external data file that is a raw image of the disk; without a backing file.</summary>
+    Raw,
+}
+
 /// <summary>The shape of a chain: small, so that a few operations reach every kind of table growth.</summary>
 public sealed record ImageGeometry
 {
@@ -49,6 +62,9 @@ public sealed record ImageGeometry
     /// <summary>L2 entries of 128 bits, with 32 subclusters in a cluster; needs version 3.</summary>
     public bool ExtendedL2 { get; init; }
 
+    /// <summary>Where the data of the top image lives; needs version 3.</summary>
+    public DataFileKind DataFile { get; init; }
+
     /// <summary>Bytes of an L2 entry.</summary>
     public int L2EntrySize => ExtendedL2 ? 16 : 8;
 
@@ -60,13 +76,15 @@ public sealed record ImageGeometry
     public static ImageGeometry Choose(Random random, int sizeMax)
     {
         int version = random.Next(4) == 0 ? 2 : 3;
-        BackingKind backing = (BackingKind)random.Next(3);
+        DataFileKind dataFile = version == 3 && random.Next(4) == 0 ? (DataFileKind)random.Next(1, 3) : DataFileKind.None;
+        BackingKind backing = dataFile == DataFileKind.Raw ? BackingKind.None : (BackingKind)random.Next(3);
         long size = Sectors(random, sizeMax);
         bool extendedL2 = version == 3 && random.Next(4) == 0;
         return new ImageGeometry
         {
             Version = version,
             ExtendedL2 = extendedL2,
+            DataFile = dataFile,
             ClusterBits = extendedL2 ? 14 : random.Next(9, 13),
             RefcountOrder = version == 2 ? 4 : random.Next(0, 7),
             Size = size,

@@ -27,6 +27,9 @@ public sealed class TestChain
     /// <summary>The top image as it was created; open the chain with handles that <see cref="MemoryFile.Reopen"/> gives.</summary>
     public MemoryFile Top { get; private set; } = null!;
 
+    /// <summary>The data file of the top image as it was created; null where the data lives in the image.</summary>
+    public MemoryFile? Data { get; private set; }
+
     /// <summary>What the disk reads at the beginning: <see cref="ImageGeometry.Size"/> bytes.</summary>
     public byte[] InitialContent { get; private set; } = [];
 
@@ -45,6 +48,12 @@ public sealed class TestChain
         chain.InitialContent = new byte[geometry.Size];
         content.AsSpan(0, (int)Math.Min(content.Length, geometry.Size)).CopyTo(chain.InitialContent);
         chain.Top = new MemoryFile("top", readOnly: false, chain.EmptyLayer(geometry));
+        chain.Data = geometry.DataFile switch
+        {
+            DataFileKind.None => null,
+            DataFileKind.Plain => new MemoryFile(EmptyImage.DataFileName),
+            _ => new MemoryFile(EmptyImage.DataFileName, readOnly: false, new byte[geometry.Size]),
+        };
         return chain;
     }
 
@@ -53,37 +62,57 @@ public sealed class TestChain
     /// <param name="content">What the disk reads.</param>
     public static TestChain Of(MemoryFile image, ImageGeometry geometry, byte[] content) => new(geometry) { Top = image, InitialContent = content };
 
+    /// <summary>A chain on the same backing images with another top, which reads as <paramref name="content"/>.</summary>
+    public TestChain WithTop(MemoryFile image, byte[] content, MemoryFile? data = null)
+    {
+        TestChain chain = new(Geometry) { Top = image, InitialContent = content, Data = data };
+        chain._backing.AddRange(_backing);
+        return chain;
+    }
+
     /// <summary>Opens the chain for writing with <paramref name="top"/> as the top's file, which the device owns; if this fails it is closed, too.</summary>
     /// <param name="mutant">A mistake for the top image; null for none.</param>
-    public async ValueTask<BlockDevice> OpenAsync(StorageFile top, Mutant? mutant = null) => (await OpenDiskAsync(top, mutant)).Device;
+    /// <param name="data">The top's data file, which the device owns too; null for <see cref="Data"/>.</param>
+    public async ValueTask<BlockDevice> OpenAsync(StorageFile top, Mutant? mutant = null, StorageFile? data = null) =>
+        (await OpenDiskAsync(top, mutant, data)).Device;
 
     /// <summary>The same, with the driver of the top image at hand.</summary>
-    public async ValueTask<TestDisk> OpenDiskAsync(StorageFile top, Mutant? mutant = null)
+    public async ValueTask<TestDisk> OpenDiskAsync(StorageFile top, Mutant? mutant = null, StorageFile? data = null)
     {
         top = mutant?.Wrap(top) ?? top;
+        data ??= Data?.Reopen();
         Node? below = null;
         try
         {
             below = await OpenBackingAsync();
-            FormatDriver driver = await OpenDriverAsync(top, readOnly: false);
+            FormatDriver driver = await OpenDriverAsync(top, readOnly: false, data);
             driver = mutant?.Wrap(driver) ?? driver;
-            return new TestDisk(new BlockDevice("test", new FormatNode(top.Name, top.Name, driver, below), readOnly: false), driver);
+            return new TestDisk(new BlockDevice("test", new FormatNode(top.Name, top.Name, driver, below), readOnly: false), driver, canCompress: data is null);
         }
         catch
         {
-            await top.DisposeAsync();
-            if (below is not null)
+            // Closing may fail, too: the rest is closed all the same.
+            await using (below)
+            await using (data)
             {
-                await below.DisposeAsync();
+                await top.DisposeAsync();
             }
 
             throw;
         }
     }
 
-    /// <summary>Writes the chain into host files, for tools to open: "base0", "base1", ..., and the top as <paramref name="topName"/>.</summary>
+    /// <summary>
+    /// Writes the chain into host files, for tools to open: "base0", "base1", ..., the top as <paramref name="topName"/>, and its data file as
+    /// "data", as they are now.
+    /// </summary>
     public async ValueTask SaveAsync(ScratchFolder folder, string topName, ReadOnlyMemory<byte> top)
     {
+        if (Data is not null)
+        {
+            await QemuImg.SaveAsync(folder[EmptyImage.DataFileName], Data.ToArray());
+        }
+
         for (int i = 0; i < _backing.Count; i++)
         {
             await File.WriteAllBytesAsync(folder[BackingName(i)], _backing[i].File.ToArray());
@@ -114,7 +143,7 @@ public sealed class TestChain
             return content;
         }
 
-        MemoryFile file = new(BackingName(_backing.Count), readOnly: false, EmptyLayer(Geometry with { Size = Geometry.BackingSize }));
+        MemoryFile file = new(BackingName(_backing.Count), readOnly: false, EmptyLayer(Geometry with { Size = Geometry.BackingSize, DataFile = DataFileKind.None }));
         BlockDevice device = await OpenAsync(file);
         for (int i = 0; i < 4; i++)
         {
@@ -148,16 +177,16 @@ public sealed class TestChain
         return below;
     }
 
-    private async ValueTask<FormatDriver> OpenDriverAsync(StorageFile file, bool readOnly)
+    private async ValueTask<FormatDriver> OpenDriverAsync(StorageFile file, bool readOnly, StorageFile? data = null)
     {
         Qcow2OpenOptions options = new()
         {
             ReadOnly = readOnly,
             CacheBytes = Geometry.TinyCache ? 1 : PlentyOfCache,
             DiscardToHost = Geometry.DiscardToHost,
+            DataFile = data,
             DiscardNoUnref = Geometry.DiscardNoUnref,
             LazyRefcounts = Geometry.LazyRefcounts ? true : null,
-            RepairDirty = RefcountRebuild.RunAsync,
         };
         return await Qcow2Driver.OpenAsync(file, options);
     }

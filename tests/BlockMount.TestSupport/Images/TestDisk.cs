@@ -8,8 +8,12 @@ namespace BlockMount.TestSupport.Images;
 /// <summary>An opened <see cref="TestChain"/>: the device, and the driver of its top image for what only the driver can do. Owns the device.</summary>
 public sealed class TestDisk : IAsyncDisposable
 {
-    internal TestDisk(BlockDevice device, FormatDriver driver)
+    private readonly bool _canCompress;
+
+    /// <param name="canCompress">False for images with a data file, which has no room for streams: compressed writes are normal ones then.</param>
+    internal TestDisk(BlockDevice device, FormatDriver driver, bool canCompress)
     {
+        _canCompress = canCompress;
         Device = device;
         Driver = driver;
     }
@@ -43,7 +47,7 @@ public sealed class TestDisk : IAsyncDisposable
         long end = operation.Offset + operation.Length;
         bool whole = Alignment.IsAligned(operation.Offset, Device.Root.ClusterSize)
             && (end == Device.Size || Alignment.IsAligned(end, Device.Root.ClusterSize));
-        return whole ? Device.WriteCompressedAsync(operation.Offset, operation.Data()) : Device.WriteAsync(operation.Offset, operation.Data());
+        return whole && _canCompress ? Device.WriteCompressedAsync(operation.Offset, operation.Data()) : Device.WriteAsync(operation.Offset, operation.Data());
     }
 
     /// <summary>Closes the device cleanly.</summary>

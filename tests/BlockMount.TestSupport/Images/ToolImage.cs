@@ -27,7 +27,7 @@ public sealed class ToolImage
     {
         byte[] content = Content(geometry.Size, random);
         await QemuImg.SaveAsync(folder["source"], content);
-        string options = $"cluster_size={geometry.ClusterSize},refcount_bits={1 << geometry.RefcountOrder}";
+        string options = $"cluster_size={geometry.ClusterSize},refcount_bits={1 << geometry.RefcountOrder},extended_l2={(geometry.ExtendedL2 ? "on" : "off")}";
         string[] convert = compression is null
             ? ["convert", "-f", "raw", "-O", "qcow2", "-o", options]
             : ["convert", "-c", "-f", "raw", "-O", "qcow2", "-o", $"{options},compression_type={compression}"];

@@ -141,6 +141,10 @@ public sealed class ModelRun
         }
     }
 
+    // What QEMU makes may reach to the end of the last cluster, with zeros.
+    private static bool IsRawImage(ReadOnlySpan<byte> file, ReadOnlySpan<byte> disk) =>
+        file.Length >= disk.Length && file[..disk.Length].SequenceEqual(disk) && !file[disk.Length..].ContainsAnyExcept((byte)0);
+
     private async ValueTask CloseAsync()
     {
         if (_disk.Device.Size != _model.Size)
@@ -150,6 +154,11 @@ public sealed class ModelRun
 
         await CompareAsync(0, _model.Size);
         await _disk.DisposeAsync();
+        if (_chain.Geometry.DataFile == DataFileKind.Raw && !IsRawImage(_chain.Data!.ToArray(), _model.Content.Span))
+        {
+            throw new ModelMismatchException("after a clean close the raw data file is another disk than the image");
+        }
+
         MemoryFile file = _chain.Top.Reopen(readOnly: true);
         CheckReport report = await ConsistencyCheck.RunAsync(file);
         if (!report.IsClean)

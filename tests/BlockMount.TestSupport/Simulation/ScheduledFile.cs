@@ -15,14 +15,17 @@ public sealed class ScheduledFile : StorageFile
     private readonly Scheduler _scheduler;
     private readonly Func<int, int, bool> _mayMeet;
     private readonly List<InFlight> _inFlight = [];
+    private readonly int _number;
     private bool _flushFailed;
 
     /// <param name="mayMeet">
     /// Tells whether two operations work on the same guest clusters now, so that their calls may meet in one host range. A flush works on none: neither
     /// its tables nor its holes may meet anybody.
     /// </param>
-    public ScheduledFile(MemoryFile memory, Scheduler scheduler, Func<int, int, bool> mayMeet)
+    /// <param name="number">Tells the files of one image apart.</param>
+    public ScheduledFile(MemoryFile memory, Scheduler scheduler, Func<int, int, bool> mayMeet, int number = 0)
     {
+        _number = number;
         _memory = memory;
         _scheduler = scheduler;
         _mayMeet = mayMeet;
@@ -95,7 +98,7 @@ public sealed class ScheduledFile : StorageFile
         bool changesLength = call == StorageCalls.Resize || (call is StorageCalls.Write or StorageCalls.WriteZeroes && offset + length > _memory.Length);
         try
         {
-            await _scheduler.CallAsync(call, offset, length, changesLength, effect);
+            await _scheduler.CallAsync(_number, call, offset, length, changesLength, effect);
         }
         catch (BlockIOException) when (call == StorageCalls.Flush)
         {

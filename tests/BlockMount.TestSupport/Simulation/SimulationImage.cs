@@ -8,6 +8,7 @@ public sealed class SimulationImage
 {
     private readonly TestChain _chain;
     private readonly byte[] _file;
+    private readonly byte[]? _data;
     private readonly byte[] _content;
 
     private SimulationImage(string name, TestChain chain, bool warm, byte[] content)
@@ -16,6 +17,7 @@ public sealed class SimulationImage
         _chain = chain;
         Warm = warm;
         _file = chain.Top.ToArray();
+        _data = chain.Data?.ToArray();
         _content = content;
     }
 
@@ -50,4 +52,7 @@ public sealed class SimulationImage
 
     /// <summary>A copy of the image's file.</summary>
     public MemoryFile CopyFile() => new("top", readOnly: false, _file);
+
+    /// <summary>A copy of its data file; null if it has none.</summary>
+    public MemoryFile? CopyDataFile() => _data is null ? null : new("data", readOnly: false, _data);
 }

@@ -1,5 +1,6 @@
 using BlockMount.Base;
 using BlockMount.Formats.Qcow2.Check;
+using BlockMount.TestSupport.Crash;
 using BlockMount.TestSupport.Images;
 using BlockMount.TestSupport.Model;
 using BlockMount.TestSupport.Mutants;
@@ -17,6 +18,7 @@ public sealed class SimulationRun
     private readonly IReadOnlyList<GuestProgram> _programs;
     private readonly Scheduler _scheduler;
     private readonly MemoryFile _memory;
+    private readonly MemoryFile? _data;
     private readonly ReferenceImage _reference;
     private readonly bool _resizes;
     private readonly List<byte[]>[] _reads;
@@ -31,6 +33,7 @@ public sealed class SimulationRun
         _programs = programs;
         _scheduler = scheduler;
         _memory = image.CopyFile();
+        _data = image.CopyDataFile();
         _resizes = programs.Any(program => program.Resizes);
         _now = new GuestOperation[programs.Count];
         _reads = [.. programs.Select(_ => new List<byte[]>())];
@@ -67,8 +70,9 @@ public sealed class SimulationRun
     private async ValueTask RunAsync(ScheduleChooser chooser, Mutant? mutant)
     {
         int clusterSize = _image.Chain.Geometry.ClusterSize;
-        ScheduledFile file = new(_memory, _scheduler, (left, right) => GuestProgram.Meet(_now[left], _now[right], clusterSize));
-        TestDisk disk = await _image.Chain.OpenDiskAsync(file, mutant);
+        Func<int, int, bool> mayMeet = (left, right) => GuestProgram.Meet(_now[left], _now[right], clusterSize);
+        ScheduledFile? data = _data is null ? null : new(_data, _scheduler, mayMeet, number: 1);
+        TestDisk disk = await _image.Chain.OpenDiskAsync(new ScheduledFile(_memory, _scheduler, mayMeet), mutant, data);
         if (_image.Warm)
         {
             await disk.Device.ReadAsync(0, new byte[disk.Device.Size]);
@@ -123,12 +127,12 @@ public sealed class SimulationRun
         }
 
         CheckReport report = await ConsistencyCheck.RunAsync(_memory.Reopen(readOnly: true));
-        if (_scheduler.FaultHit ? report.Corruptions > 0 && !RefcountRebuild.Excuses(_memory.Content, report) : !report.IsClean)
+        if (_scheduler.FaultHit ? report.Corruptions > 0 && !CrashJudge.Excuses(_memory.Content, report) : !report.IsClean)
         {
             throw new SimulationException($"after the close: {report}");
         }
 
-        TestDisk again = await _image.Chain.OpenDiskAsync(_memory.Reopen());
+        TestDisk again = await _image.Chain.OpenDiskAsync(_memory.Reopen(), data: _data?.Reopen());
         byte[] reread = closed ? await ReadAsync(again) : content;
         await again.DisposeAsync();
         if (!content.AsSpan().SequenceEqual(reread))
@@ -175,6 +179,7 @@ public sealed class SimulationRun
         }
 
         hash.AddBytes(_memory.Content);
+        hash.AddBytes(_data is null ? default : _data.Content);
         return hash.ToHashCode();
     }
 

@@ -197,6 +197,38 @@ public sealed class ChainOpenerTests : IDisposable
         await FailAsync("base.qcow2", new ChainOpenOptions());
     }
 
+    [Fact]
+    public async Task Open_Qcow2OptionsOfARawImage_IsRefused()
+    {
+        await File.WriteAllBytesAsync(_folder["disk.raw"], new byte[4096]);
+        BlockMountException e = await FailAsync(
+            "disk.raw", new ChainOpenOptions { Format = "raw", Qcow2 = new Qcow2RuntimeOptions { L2CacheBytes = 1 << 20 } });
+        Assert.Contains("do not apply to raw", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Open_ConflictingCacheSizes_IsRefused()
+    {
+        await CreateAsync("top", null, null);
+        BlockMountException e = await FailAsync("top", new ChainOpenOptions { Qcow2 = new Qcow2RuntimeOptions { CacheBytes = 1, L2CacheBytes = 2 } });
+        Assert.Contains("l2-cache-size may not exceed cache-size", e.Message, StringComparison.Ordinal);
+        e = await FailAsync("top", new ChainOpenOptions { Qcow2 = new Qcow2RuntimeOptions { L2CacheEntryBytes = 65536 } });
+        Assert.Contains("cluster size (4096)", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Open_RuntimeOptions_ReachTheActiveLayerOnly()
+    {
+        await CreateAsync("base", null, null);
+        await CreateAsync("top", "base", "qcow2");
+        Qcow2RuntimeOptions asked = new() { LazyRefcounts = true, L2CacheEntryBytes = 512, CacheBytes = 1 << 20, CacheCleanInterval = TimeSpan.FromSeconds(1) };
+        await using Node node = await OpenAsync("top", new ChainOpenOptions { Qcow2 = asked });
+        await node.WriteAsync(0, new byte[4096]);
+        await node.FlushAsync();
+        Assert.Equal(1, (await File.ReadAllBytesAsync(_folder["top"]))[79]);
+        Assert.Equal(0, (await File.ReadAllBytesAsync(_folder["base"]))[79]);
+    }
+
     private ValueTask<Node> OpenAsync(string name, ChainOpenOptions options) =>
         new ChainOpener(_files, new OpenPolicy()).OpenAsync(_folder[name], options);
 

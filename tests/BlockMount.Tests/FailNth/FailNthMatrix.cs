@@ -21,7 +21,10 @@ internal static class FailNthMatrix
         new() { Size = Size, Version = 2, ClusterBits = 10, Backing = BackingKind.Qcow2, Depth = 2, BackingSize = Size / 2 },
         new() { Size = Size, ClusterBits = 12, Backing = BackingKind.Qcow2, Depth = 3, BackingSize = Size },
         new() { Size = Size, ClusterBits = 12, TinyCache = false, DiscardToHost = false },
-        new() { Size = Size, ClusterBits = 10, LazyRefcounts = true },
+        new() { Size = Size, ClusterBits = 14, ExtendedL2 = true, Backing = BackingKind.Raw, Depth = 2, BackingSize = Size },
+        new() { Size = Size, DataFile = DataFileKind.Plain, Backing = BackingKind.Raw, Depth = 2, BackingSize = Size },
+        new() { Size = Size, ClusterBits = 14, ExtendedL2 = true, DataFile = DataFileKind.Raw },
+        new() { Size = Size, ClusterBits = 10, LazyRefcounts = true, DiscardNoUnref = true },
     ];
 
     internal static readonly FaultPlan[] s_plans =
@@ -76,7 +79,9 @@ internal static class FailNthMatrix
             FailNthRun run = await FailNthRun.PrepareAsync(geometry, s_preparation, createMutant);
             foreach (FaultPlan plan in s_plans)
             {
-                failures += await run.FailEveryCallAsync(operation, plan, fromOpen: operation.Kind == GuestOperationKind.Reopen);
+                bool fromOpen = operation.Kind == GuestOperationKind.Reopen;
+                failures += await run.FailEveryCallAsync(operation, plan, fromOpen);
+                failures += geometry.DataFile == DataFileKind.None ? 0 : await run.FailEveryCallAsync(operation, plan, fromOpen, onDataFile: true);
             }
         }
 

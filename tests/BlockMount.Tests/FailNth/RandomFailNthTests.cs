@@ -70,6 +70,7 @@ public sealed class RandomFailNthTests(ITestOutputHelper output)
         FailNthRun run = await FailNthRun.PrepareAsync(geometry, generator.Take(15));
         GuestOperation operation = generator.Next().ClippedTo(run.Size);
         FaultPlan plan = FailNthMatrix.s_plans[random.Next(FailNthMatrix.s_plans.Length)];
-        return operation.IsEmpty ? 0 : await run.FailEveryCallAsync(operation, plan, fromOpen: random.Next(2) == 0);
+        bool onDataFile = geometry.DataFile != DataFileKind.None && random.Next(2) == 0;
+        return operation.IsEmpty ? 0 : await run.FailEveryCallAsync(operation, plan, fromOpen: random.Next(2) == 0, onDataFile);
     }
 }

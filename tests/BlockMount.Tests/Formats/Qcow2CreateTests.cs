@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using BlockMount.Base;
 using BlockMount.Formats;
 using BlockMount.Formats.Qcow2;
@@ -97,7 +98,68 @@ public sealed class Qcow2CreateTests
         { new Qcow2CreateOptions { Size = 1, Backing = new BackingReference("a", "a format name of 20") }, "too long" },
         { new Qcow2CreateOptions { Size = 1, ClusterSize = 512, Backing = new BackingReference(new string('a', 500), "raw") }, "does not fit into the first cluster of 512" },
         { new Qcow2CreateOptions { Size = 1, Backing = new BackingReference("a", "raw"), Preallocation = Preallocation.Full }, "preallocation" },
+        { new Qcow2CreateOptions { Size = 1, Version = 2, ExtendedL2 = true }, "compat=1.1" },
+        { new Qcow2CreateOptions { Size = 1, ClusterSize = 8192, ExtendedL2 = true }, "at least 16384 bytes" },
+        { new Qcow2CreateOptions { Size = (64L << 40) + 1, ClusterSize = 16384, ExtendedL2 = true }, "too large for clusters of 16384 bytes" },
+        { new Qcow2CreateOptions { Size = 1, DataFileRaw = true }, "needs a data_file" },
     };
+
+    /// <summary>Impossible options of images with an external data file.</summary>
+    public static TheoryData<Qcow2CreateOptions, string> ImpossibleWithDataFile => new()
+    {
+        { new Qcow2CreateOptions { Size = 1, DataFile = "d", Version = 2 }, "compat=1.1" },
+        { new Qcow2CreateOptions { Size = 1, DataFile = "" }, "empty" },
+        { new Qcow2CreateOptions { Size = 1, DataFile = "a\0b" }, "NUL" },
+        { new Qcow2CreateOptions { Size = 1, DataFile = new string('a', 1000), ClusterSize = 512 }, "does not fit into the first cluster of 512" },
+        { new Qcow2CreateOptions { Size = (1L << 56) + 512, DataFile = "d", ClusterSize = 2 << 20 }, "external data file" },
+        { new Qcow2CreateOptions { Size = 1, DataFile = "d", DataFileRaw = true, Backing = new BackingReference("a", "raw") }, "data_file_raw" },
+        { new Qcow2CreateOptions { Size = 1, DataFile = "d", Preallocation = Preallocation.Full, Backing = new BackingReference("a", "raw") }, "preallocation" },
+    };
+
+    [Theory]
+    [MemberData(nameof(ImpossibleWithDataFile))]
+    public async Task Create_ImpossibleDataFile_LeavesBothFilesEmpty(Qcow2CreateOptions options, string words)
+    {
+        MemoryFile file = new();
+        MemoryFile data = new();
+        var e = await Assert.ThrowsAsync<ImageFormatException>(async () => await Qcow2Create.CreateAsync(file, options, data));
+        Assert.Contains(words, e.Message, StringComparison.Ordinal);
+        Assert.Equal((0, 0), (file.Length, data.Length));
+    }
+
+    [Theory]
+    [InlineData(false, Preallocation.Off, 0)]
+    [InlineData(false, Preallocation.Metadata, 5)]
+    [InlineData(true, Preallocation.Off, 5)]
+    [InlineData(true, Preallocation.Full, 5)]
+    public async Task Create_WithDataFile_PointsToGuestOffsets(bool raw, Preallocation preallocation, int tables)
+    {
+        const int ClusterSize = 16384;
+        const int Size = (5 * ClusterSize * 1024) - 512;
+        MemoryFile file = new();
+        MemoryFile data = new();
+        await Qcow2Create.CreateAsync(
+            file,
+            new Qcow2CreateOptions { Size = Size, ClusterSize = ClusterSize, ExtendedL2 = true, DataFile = "d", DataFileRaw = raw, Preallocation = preallocation },
+            data);
+        Assert.Equal(Size, data.Length);
+        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
+        Assert.Equal(FeatureBits.ExternalDataFile | FeatureBits.ExtendedL2, header.IncompatibleFeatures);
+        Assert.Equal(raw ? FeatureBits.RawExternalData : 0, header.AutoclearFeatures);
+        Assert.Equal("d"u8.ToArray(), header.FindExtension(HeaderExtensionType.DataFileName)!.Data.ToArray());
+        byte[] image = file.ToArray();
+        for (int i = 0; i < header.L1Size * 1024; i++)
+        {
+            ulong l1 = BinaryPrimitives.ReadUInt64BigEndian(image.AsSpan((int)header.L1TableOffset + (i / 1024 * 8)));
+            Assert.Equal(i / 1024 < tables, l1 != 0);
+            if (l1 != 0)
+            {
+                int entry = (int)new L1Entry(l1).TableOffset + (i % 1024 * 16);
+                Assert.Equal(0x8000_0000_0000_0000 | ((ulong)i * ClusterSize), BinaryPrimitives.ReadUInt64BigEndian(image.AsSpan(entry)));
+                Assert.Equal(0UL, BinaryPrimitives.ReadUInt64BigEndian(image.AsSpan(entry + 8)));
+            }
+        }
+    }
 
     [Theory]
     [MemberData(nameof(Impossible))]

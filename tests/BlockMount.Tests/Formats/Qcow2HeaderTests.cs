@@ -50,7 +50,6 @@ public sealed class Qcow2HeaderTests
     [Theory]
     [InlineData(1UL << 5, "Unknown incompatible feature: 20")]
     [InlineData(1UL << 63, "Unknown incompatible feature: 8000000000000000")]
-    [InlineData(FeatureBits.ExternalDataFile, "external data file")]
     public void CheckOpen_UnsupportedFeature_IsRefusedByName(ulong bits, string words)
     {
         Qcow2Header header = HeaderSamples.Header with { IncompatibleFeatures = bits };

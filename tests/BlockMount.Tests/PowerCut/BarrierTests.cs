@@ -48,6 +48,20 @@ public sealed class BarrierTests(ITestOutputHelper output)
         await ProveAsync(operations, guestFlush: 1, storageFlush: -1, CrashFault.Corrupt);
     }
 
+    // The same with the data in another file: its flush comes before the entries are written.
+    [Fact]
+    public async Task I2_FlushOfTheDataFileLost_OlderContentShowsThrough()
+    {
+        GuestOperation[] operations = [Write(0, Cluster), new(GuestOperationKind.Zero, 0, Cluster, 0), Flush, Write(1000, 500), Flush];
+        PowerCutRun run = await PowerCutRun.OfAsync(seed: 5, s_geometry with { DataFile = DataFileKind.Plain }, operations);
+        (int states, CrashVerdict honest) = await run.JudgeAsync();
+        Assert.True(honest.IsGood, honest.Description);
+        StorageLogEntry lost = run.DataFlushOf(1);
+        (int until, CrashVerdict verdict) = await run.JudgeAsync(entry => entry == lost, wanted: CrashFault.ForeignSector);
+        Assert.Equal(CrashFault.ForeignSector, verdict.Fault);
+        output.WriteLine($"honest: {states} states; found after {until} states: {verdict.Description}");
+    }
+
     [Fact]
     public async Task GuestFlushLost_FlushedDataIsMissing()
     {

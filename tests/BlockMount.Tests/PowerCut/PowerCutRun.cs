@@ -64,6 +64,9 @@ internal sealed class PowerCutRun
 
     internal StorageLog Log => _workload.Log;
 
+    /// <summary>The log of the data file; null if there is none.</summary>
+    internal StorageLog? DataLog => _workload.DataLog;
+
     internal byte[] InitialFile => _workload.InitialFile;
 
     internal byte[] LastFile => _workload.Top.ToArray();
@@ -101,8 +104,8 @@ internal sealed class PowerCutRun
     internal static async ValueTask<PowerCutRun> AfterCrashAsync(int seed, PowerCutRun earlier, CrashImage left)
     {
         MemoryFile top = left.ToFile();
-        byte[] content = await ReadAllAsync(earlier.Chain, new MemoryFile("copy", readOnly: false, top.Content));
-        CrashWorkload workload = await CrashWorkload.OpenAsync(earlier.Chain, top, content, SizeMax);
+        byte[] content = await ReadAllAsync(earlier.Chain, new MemoryFile("copy", readOnly: false, top.Content), left.ToDataFile());
+        CrashWorkload workload = await CrashWorkload.OpenAsync(earlier.Chain, top, left.ToDataFile(), content, SizeMax);
         WorkloadGenerator generator = new(new Random(seed), earlier.Geometry.ClusterSize, content.Length, SizeMax, granularity: 1, s_mix);
         return await OnAsync(seed, earlier.Chain, workload, generator.Take(6));
     }
@@ -125,17 +128,26 @@ internal sealed class PowerCutRun
         Func<StorageLogEntry, bool>? flushIsLost = null, CrashFault? wanted = null, Func<CrashImage, ValueTask>? visit = null)
     {
         CrashImages images = new(Log, InitialFile, flushIsLost);
+        CrashImages? data = DataLog is null ? null : new(DataLog, _workload.InitialData, flushIsLost);
         int states = 0;
-        foreach (long cut in CrashImages.Cuts(Log))
+        foreach (long cut in DataLog is null ? CrashImages.Cuts(Log) : CrashImages.Cuts(Log).Union(CrashImages.Cuts(DataLog)).Order())
         {
             images.AdvanceTo(cut);
+            data?.AdvanceTo(cut);
             // Systematic ones first: all, none, each one lost alone, each one kept alone; then random subsets.
-            int count = images.PendingCount == 0 ? 1 : Math.Min(2 + (2 * images.PendingCount), 10) + RandomStatesPerCut;
+            int count = images.PendingCount + (data?.PendingCount ?? 0) == 0 ? 1 : Math.Min(2 + (2 * images.PendingCount), 10) + RandomStatesPerCut;
             Random random = TestBudget.RandomOf(_seed, cut);
             for (int i = 0; i < count; i++)
             {
                 int number = i < count - RandomStatesPerCut ? i : int.MaxValue;
                 CrashImage image = images.Draw(number, random);
+                if (data is not null)
+                {
+                    // The two files lose what they lose independently of each other.
+                    CrashImage drawn = data.Draw(DataNumber(i), random);
+                    image = image with { DataBytes = drawn.Bytes, DataLength = drawn.Length };
+                }
+
                 states++;
                 if (visit is not null)
                 {
@@ -151,6 +163,13 @@ internal sealed class PowerCutRun
         }
 
         return (states, default);
+    }
+
+    /// <summary>The first flush of the data file that belongs to guest flush number <paramref name="guestFlush"/> (from 0).</summary>
+    internal StorageLogEntry DataFlushOf(int guestFlush)
+    {
+        (long begin, long end) = _workload.Reference.Flushes[guestFlush];
+        return DataLog!.Entries.First(entry => entry.Kind == StorageCalls.Flush && entry.Begin > begin && entry.End < end);
     }
 
     /// <summary>A storage flush that belongs to guest flush number <paramref name="guestFlush"/> (from 0); -1 is its last one.</summary>
@@ -176,9 +195,12 @@ internal sealed class PowerCutRun
         return new PowerCutRun(seed, chain.Geometry, chain, workload);
     }
 
-    private static async ValueTask<byte[]> ReadAllAsync(TestChain chain, MemoryFile top)
+    // With state 0 and 1 of the image: everything lost, nothing lost; with the others these two and subsets in turn.
+    private static int DataNumber(int state) => state < 2 ? state : state % 3 == 2 ? int.MaxValue : state % 3;
+
+    private static async ValueTask<byte[]> ReadAllAsync(TestChain chain, MemoryFile top, MemoryFile? data)
     {
-        BlockDevice device = await chain.OpenAsync(top);
+        BlockDevice device = await chain.OpenAsync(top, data: data);
         byte[] content = new byte[device.Size];
         await device.ReadAsync(0, content);
         await device.DisposeAsync();

@@ -57,7 +57,7 @@ public sealed class PowerCutTests(ITestOutputHelper output)
             {
                 if (random.Next(40) == 0)
                 {
-                    left.Add(new CrashImage((byte[])image.Bytes.Clone(), image.Length));
+                    left.Add(image.Copy());
                 }
 
                 return ValueTask.CompletedTask;
@@ -87,7 +87,7 @@ public sealed class PowerCutTests(ITestOutputHelper output)
             Random random = new(seed);
             await run.JudgeAsync(visit: async image =>
             {
-                if (seen < wanted && random.Next(40) == 0)
+                if (seen < wanted && run.DataLog is null && random.Next(40) == 0)
                 {
                     seen++;
                     await run.Chain.SaveAsync(folder, "crashed", image.Bytes.AsMemory(0, (int)image.Length));

@@ -44,12 +44,15 @@ internal sealed class StoredRefcountReader
         byte[] bytes = new byte[(long)header.RefcountTableClusters << header.ClusterBits];
         await file.ReadAsync(header.RefcountTableOffset, bytes);
         ulong[] table = new ulong[bytes.Length / sizeof(ulong)];
+        // Each block once: no more of them than the file has clusters, whatever the table says.
+        var seen = new HashSet<ulong>();
         for (int i = 0; i < table.Length; i++)
         {
             table[i] = BinaryPrimitives.ReadUInt64BigEndian(bytes.AsSpan(i * sizeof(ulong))) & OffsetMask;
-            if (table[i] != 0 && (table[i] % (ulong)header.ClusterSize != 0 || table[i] >= (ulong)file.Length))
+            if (table[i] != 0 && (table[i] % (ulong)header.ClusterSize != 0 || table[i] >= (ulong)file.Length || !seen.Add(table[i])))
             {
-                throw Qcow2HeaderValidator.Refuse(file.Name, $"the refcount block {i} at {table[i]} lies outside the file or is not aligned to a cluster");
+                throw Qcow2HeaderValidator.Refuse(
+                    file.Name, $"the refcount block {i} at {table[i]} lies outside the file, is not aligned to a cluster or is named twice");
             }
         }
 

@@ -161,7 +161,8 @@ internal sealed class ZeroExpansion
         }
 
         long offset = _geometry.OffsetOf(cluster);
-        await _file.WriteZeroesAsync(offset, _geometry.ClusterSize, mayUnmap: true);
+        // A cluster that was preallocated keeps its space.
+        await _file.WriteZeroesAsync(offset, _geometry.ClusterSize, mayUnmap: !keep);
         return (ulong)offset | (references == 1 ? CopiedBit : 0);
     }
 }

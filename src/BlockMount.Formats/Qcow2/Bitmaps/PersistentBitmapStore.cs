@@ -1,7 +1,6 @@
 using System.Text;
 using BlockMount.Base;
 using BlockMount.Base.Async;
-using BlockMount.Base.Buffers;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Storage;
@@ -18,31 +17,25 @@ public sealed class PersistentBitmapStore
 {
     private readonly StorageFile _file;
     private readonly Geometry _geometry;
-    private readonly GuestTables _tables;
     private readonly MetadataWriter _writer;
+    private readonly DirectoryOnDisk _directory;
 
     // Guarded by the metadata mutex.
     private List<Held> _held;
-    private HostRun? _directory;
     private long _diskSize;
 
     // Set by any thread, taken under the mutex.
     private volatile bool _guestDataChanged;
 
     private PersistentBitmapStore(
-        StorageFile file, Geometry geometry, GuestTables tables, MetadataWriter writer, BitmapDirectory directory, long diskSize)
+        StorageFile file, Geometry geometry, MetadataWriter writer, DirectoryOnDisk directory, List<Held> held, long diskSize)
     {
         _file = file;
         _geometry = geometry;
-        _tables = tables;
         _writer = writer;
+        _directory = directory;
+        _held = held;
         _diskSize = diskSize;
-        _held = [.. directory.Bitmaps.Select(bitmap => new Held(bitmap, bitmap.IsConsistent))];
-        Problem = directory.Problem;
-        if (directory.Length > 0)
-        {
-            _directory = new HostRun(geometry.HostClusterOf(directory.Offset), geometry.ClustersFor(directory.Length));
-        }
     }
 
     /// <summary>Why the bitmaps that the image had are lost; null if they are not. For a warning.</summary>
@@ -51,27 +44,6 @@ public sealed class PersistentBitmapStore
     /// <summary>The bitmaps; <see cref="StoredBitmap.IsInUse"/> is set in those that a clean close would leave inconsistent now.</summary>
     public IReadOnlyList<StoredBitmap> Bitmaps =>
         [.. Volatile.Read(ref _held).Select(held => WithInUse(held.Bitmap, held.Bitmap.IsAuto && _guestDataChanged ? false : held.IsValid))];
-
-    /// <summary>
-    /// Reads the directory of an image that is being opened for writing, and registers its clusters. A directory in the place of other tables, which are
-    /// registered already, is none.
-    /// </summary>
-    internal static async ValueTask<BitmapDirectory> LoadAsync(StorageFile file, Qcow2Header header, Geometry geometry, OverlapChecks checks)
-    {
-        BitmapDirectory directory = await BitmapDirectory.LoadAsync(file, header);
-        if (directory.Length == 0)
-        {
-            return directory;
-        }
-
-        if (checks.DataLength(directory.Offset, directory.Length) < directory.Length)
-        {
-            return BitmapDirectory.Lost($"the bitmap directory at {directory.Offset} overlaps other metadata");
-        }
-
-        checks.Add(new HostRun(geometry.HostClusterOf(directory.Offset), geometry.ClustersFor(directory.Length)), MetadataKinds.BitmapDirectory);
-        return directory;
-    }
 
     /// <summary>The refusal of a name that no bitmap has.</summary>
     public static ImageFormatException NotFound(string name) => new($"Dirty bitmap '{name}' not found");
@@ -84,8 +56,14 @@ public sealed class PersistentBitmapStore
     internal static async ValueTask<PersistentBitmapStore> OpenAsync(
         StorageFile file, Geometry geometry, GuestTables tables, MetadataWriter writer, BitmapDirectory directory, long diskSize)
     {
-        PersistentBitmapStore store = new(file, geometry, tables, writer, directory, diskSize);
-        await store.WriteFlagsAsync(inUse: _ => true);
+        DirectoryOnDisk onDisk = new(file, geometry, tables, writer, directory);
+        List<Held> held = [.. directory.Bitmaps.Select(bitmap => new Held(bitmap, bitmap.IsConsistent))];
+        PersistentBitmapStore store = new(file, geometry, writer, onDisk, held, diskSize) { Problem = directory.Problem };
+        if (directory.Bitmaps.Any(bitmap => !bitmap.IsInUse))
+        {
+            await store.WriteFlagsAsync(inUse: _ => true);
+        }
+
         return store;
     }
 
@@ -95,18 +73,11 @@ public sealed class PersistentBitmapStore
     /// </summary>
     internal PersistentBitmapStore MoveTo(GuestTables tables, MetadataWriter writer)
     {
-        PersistentBitmapStore moved = new(_file, _geometry, tables, writer, BitmapDirectory.Empty, _diskSize)
+        PersistentBitmapStore moved = new(_file, _geometry, writer, _directory.MoveTo(tables, writer), _held, _diskSize)
         {
             Problem = Problem,
-            _held = _held,
-            _directory = _directory,
             _guestDataChanged = _guestDataChanged,
         };
-        if (_directory is { } directory)
-        {
-            writer.Checks.Add(directory, MetadataKinds.BitmapDirectory);
-        }
-
         return moved;
     }
 
@@ -295,99 +266,14 @@ public sealed class PersistentBitmapStore
         await SwitchAsync(next, writer, old?.Bitmap);
     }
 
-    // Clusters, tables and a new directory are on disk before the header names that directory; what it replaces is freed after (I4).
     private async ValueTask SwitchAsync(List<Held> next, BitmapWriter writer, StoredBitmap? dropped)
     {
-        HostRun? directory = null;
-        byte[] bytes = BitmapDirectory.Encode([.. next.Select(held => WithInUse(held.Bitmap, valid: false))]);
-        IReadOnlyList<HostRun> unlinked;
-        try
-        {
-            BitmapLimits.CheckDirectory(bytes, _file.Name);
-            unlinked = dropped is null || next.Exists(held => held.Bitmap.TableOffset == dropped.TableOffset)
-                ? []
-                : await BitmapPieces.ClustersOfAsync(_file, _geometry, _writer.Checks, dropped);
-            if (next.Count > 0)
-            {
-                directory = new HostRun(_geometry.HostClusterOf(await writer.WriteContiguousAsync(bytes)), _geometry.ClustersFor(bytes.Length));
-                _writer.Checks.Add(directory.Value, MetadataKinds.BitmapDirectory);
-            }
-
-            await _writer.Order.WriteBackAsync(_tables.L1);
-            await _file.FlushAsync();
-        }
-        catch
-        {
-            await GiveBackAsync(writer, directory);
-            throw;
-        }
-
-        await NameDirectoryAsync(next.Count, directory, bytes.Length, writer);
-        foreach (HostRun run in unlinked)
-        {
-            _writer.Unlink(run);
-        }
-
-        if (_directory is { } old)
-        {
-            _writer.Checks.Remove(old, MetadataKinds.BitmapDirectory);
-            _writer.Unlink(old);
-        }
-
-        _directory = directory;
+        await _directory.ReplaceAsync([.. next.Select(held => WithInUse(held.Bitmap, valid: false))], writer, dropped);
         Volatile.Write(ref _held, next);
     }
 
-    private async ValueTask NameDirectoryAsync(int count, HostRun? directory, int length, BitmapWriter writer)
-    {
-        try
-        {
-            await _writer.RewriteHeaderAsync(header => directory is { } run
-                ? header.WithExtension(
-                    HeaderExtensionType.Bitmaps, new BitmapsExtension((uint)count, (ulong)length, (ulong)_geometry.OffsetOf(run.Start)).ToBytes())
-                    with { AutoclearFeatures = header.AutoclearFeatures | FeatureBits.Bitmaps }
-                : header.WithExtension(HeaderExtensionType.Bitmaps, null) with { AutoclearFeatures = header.AutoclearFeatures & ~FeatureBits.Bitmaps });
-        }
-        catch (ImageFormatException)
-        {
-            // Refused before anything was written. After any other failure nobody knows which directory the header names: both stay.
-            await GiveBackAsync(writer, directory);
-            throw;
-        }
-    }
-
-    private ValueTask GiveBackAsync(BitmapWriter writer, HostRun? directory)
-    {
-        if (directory is { } run)
-        {
-            _writer.Checks.Remove(run, MetadataKinds.BitmapDirectory);
-        }
-
-        return writer.GiveBackAsync();
-    }
-
-    // In place: a flag is four bytes that no sector border divides, and any part of the change leaves a valid directory.
-    private async ValueTask WriteFlagsAsync(Func<Held, bool> inUse)
-    {
-        if (_directory is not { } directory)
-        {
-            return;
-        }
-
-        byte[] bytes = BitmapDirectory.Encode([.. _held.Select(held => WithInUse(held.Bitmap, valid: !inUse(held)))]);
-        AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(bytes.Length);
-        try
-        {
-            bytes.CopyTo(buffer.Memory);
-            _writer.Checks.CheckTable(MetadataKinds.BitmapDirectory, _geometry.OffsetOf(directory.Start), bytes.Length);
-            await _file.WriteAsync(_geometry.OffsetOf(directory.Start), buffer.Memory[..bytes.Length]);
-            await _file.FlushAsync();
-        }
-        finally
-        {
-            AlignedBufferPool.Shared.Return(buffer);
-        }
-    }
+    private ValueTask WriteFlagsAsync(Func<Held, bool> inUse) =>
+        _directory.WriteInPlaceAsync([.. _held.Select(held => WithInUse(held.Bitmap, valid: !inUse(held)))]);
 
     private void NoteChanges()
     {

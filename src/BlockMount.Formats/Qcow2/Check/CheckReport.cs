@@ -64,6 +64,9 @@ public sealed class CheckReport
     /// <summary>Those of <see cref="Corruptions"/> that are wrong COPIED flags.</summary>
     internal long WrongCopiedFlags { get; private set; }
 
+    /// <summary>Those of <see cref="Corruptions"/> that are refcounts below the number of references.</summary>
+    internal long RefcountsTooLow { get; private set; }
+
     /// <summary>Host clusters that are allocated and not used.</summary>
     public long Leaks { get; private set; }
 
@@ -119,6 +122,7 @@ public sealed class CheckReport
             default:
                 Corruptions++;
                 WrongCopiedFlags += kind == CheckFindingKind.CopiedFlag ? 1 : 0;
+                RefcountsTooLow += kind == CheckFindingKind.RefcountTooLow ? 1 : 0;
                 CorruptionsUnknownToQemu += knownToQemu ? 0 : 1;
                 break;
         }

@@ -103,6 +103,33 @@ public sealed class MetadataCache
         }
     }
 
+    /// <summary>
+    /// Lets go of clean slices that were not used since the last call, or at all since the eviction hand passed. Any thread.
+    /// </summary>
+    public void DropUnused()
+    {
+        int dropped = 0;
+        lock (_gate)
+        {
+            for (int i = _ring.Count - 1; i >= 0; i--)
+            {
+                MetadataSlice slice = _ring[i];
+                if (slice.Dirty || slice.Referenced)
+                {
+                    slice.Referenced = false;
+                    continue;
+                }
+
+                _ring[i] = _ring[^1];
+                _ring.RemoveAt(_ring.Count - 1);
+                _slices.TryRemove(slice.HostOffset, out _);
+                dropped++;
+            }
+        }
+
+        EvictedMemory.Add((long)dropped * _sliceSize);
+    }
+
     /// <summary>Writes every dirty slice, in ascending order. Call under the metadata mutex. What fails stays dirty.</summary>
     /// <param name="kind">What the slices are part of; nothing is written outside such tables.</param>
     public async ValueTask WriteBackAsync(OverlapChecks checks, MetadataKinds kind)

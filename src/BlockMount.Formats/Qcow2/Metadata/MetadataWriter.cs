@@ -13,15 +13,18 @@ namespace BlockMount.Formats.Qcow2.Metadata;
 public sealed class MetadataWriter
 {
     private readonly StorageFile _file;
+    private readonly StorageFile? _dataFile;
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
     private readonly FreedClusters _freed;
     private readonly ReclaimEpoch _epoch;
     private readonly Action _compressedFreed;
 
+    /// <param name="dataFile">The external data file; null if guest data lives in <paramref name="file"/>.</param>
     /// <param name="compressedFreed">Called, under the mutex, when a compressed cluster loses its entry.</param>
     public MetadataWriter(
         StorageFile file,
+        StorageFile? dataFile,
         Geometry geometry,
         GuestTables tables,
         ClusterAllocator allocator,
@@ -32,6 +35,7 @@ public sealed class MetadataWriter
         Action compressedFreed)
     {
         _file = file;
+        _dataFile = dataFile;
         _geometry = geometry;
         _tables = tables;
         _freed = freed;
@@ -151,6 +155,11 @@ public sealed class MetadataWriter
 
         try
         {
+            if (_dataFile is not null)
+            {
+                await _dataFile.FlushAsync();
+            }
+
             await _file.FlushAsync();
         }
         catch

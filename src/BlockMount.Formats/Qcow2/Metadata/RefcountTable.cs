@@ -186,7 +186,7 @@ public sealed class RefcountTable
         _checks.CheckTable(MetadataKinds.RefcountBlock, blockOffset, _geometry.ClusterSize);
 
         long inBlock = cluster.Index & ((1L << _geometry.RefcountBlockBits) - 1);
-        return blockOffset + (inBlock / _geometry.RefcountSliceEntries * _geometry.SliceSize);
+        return blockOffset + (inBlock / _geometry.RefcountSliceEntries * _geometry.RefcountSliceSize);
     }
 
     private int FirstZero(ReadOnlySpan<byte> slice, int first)

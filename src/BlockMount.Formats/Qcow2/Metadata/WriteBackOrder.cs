@@ -19,6 +19,7 @@ namespace BlockMount.Formats.Qcow2.Metadata;
 public sealed class WriteBackOrder
 {
     private readonly StorageFile _file;
+    private readonly StorageFile? _dataFile;
     private readonly MetadataCache _refcounts;
     private readonly MetadataCache _l2;
     private readonly OverlapChecks _checks;
@@ -31,11 +32,18 @@ public sealed class WriteBackOrder
     private BlockIOException? _poison;
 
     /// <param name="lazyUnder">Holds the dirty bit under which refcounts are written lazily (FEATURES F15, F18); null writes them in order.</param>
+    /// <param name="dataFile">The external data file; null if guest data lives in <paramref name="file"/>.</param>
     public WriteBackOrder(
-        StorageFile file, MetadataCache refcounts, MetadataCache l2, OverlapChecks checks, IncompatibleFeatures? lazyUnder = null)
+        StorageFile file,
+        MetadataCache refcounts,
+        MetadataCache l2,
+        OverlapChecks checks,
+        IncompatibleFeatures? lazyUnder = null,
+        StorageFile? dataFile = null)
     {
         _lazyUnder = lazyUnder;
         _file = file;
+        _dataFile = dataFile;
         _refcounts = refcounts;
         _l2 = l2;
         _checks = checks;
@@ -88,6 +96,12 @@ public sealed class WriteBackOrder
 
         if (_barrierNeeded)
         {
+            // I2: data before the entries that point there, also where it lives in another file.
+            if (_dataFile is not null)
+            {
+                await _dataFile.FlushAsync();
+            }
+
             await _file.FlushAsync();
             _barrierNeeded = false;
         }

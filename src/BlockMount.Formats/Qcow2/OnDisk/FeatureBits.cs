@@ -44,8 +44,8 @@ public static class FeatureBits
     public const ulong IncompatibleKnown = Dirty | Corrupt | ExternalDataFile | CompressionType | ExtendedL2;
 
     /// <summary>
-    /// The autoclear bits that stay true while this program writes: bitmaps are marked in use as long as the image is open (Bitmaps/README.md). A writable
-    /// open clears the others.
+    /// The autoclear bits that stay true while this program writes: bitmaps are marked in use as long as the image is open (Bitmaps/README.md), and
+    /// zeroes and discards reach a raw data file too. A writable open clears the others.
     /// </summary>
-    public const ulong AutoclearMaintained = Bitmaps;
+    public const ulong AutoclearMaintained = Bitmaps | RawExternalData;
 }

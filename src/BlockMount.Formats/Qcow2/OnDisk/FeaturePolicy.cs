@@ -39,16 +39,7 @@ public static class FeaturePolicy
                 $"Could not open '{name}': encrypted images ({(header.CryptMethod == 1 ? "AES" : "LUKS")}) are not supported yet",
                 "Decrypt it with 'qemu-img convert --object secret,... --image-opts ... -O qcow2 NEW'");
         }
-
-        if (header.HasIncompatible(FeatureBits.ExternalDataFile))
-        {
-            throw NotImplementedYet(name, "external data file");
-        }
     }
-
-    private static ImageFormatException NotImplementedYet(string name, string feature) => new(
-        $"Could not open '{name}': Unsupported qcow2 feature(s): {feature}",
-        $"This release cannot read such images: make a plain copy with 'qemu-img convert -O qcow2 {name} NEW'");
 
     private static void CheckWritable(Qcow2Header header, string name, bool repairsDirty)
     {

@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace BlockMount.Formats.Qcow2.OnDisk;
 
 /// <summary>
@@ -54,6 +56,11 @@ public sealed record Qcow2Header
     /// <summary>The backing file as named by the image; null if none.</summary>
     public BackingReference? Backing { get; init; }
 
+    /// <summary>The external data file as named by the image; null if it names none or has none.</summary>
+    public string? DataFileName => HasDataFile && FindExtension(HeaderExtensionType.DataFileName) is { } extension
+        ? Encoding.UTF8.GetString(extension.Data.Span)
+        : null;
+
     /// <summary>Bytes of the fixed header from 112 on: fields of a later revision, kept as they are.</summary>
     public ReadOnlyMemory<byte> UnknownHeaderBytes { get; init; }
 
@@ -68,6 +75,14 @@ public sealed record Qcow2Header
 
     /// <summary>Bytes of an L2 entry: 8, or 16 with subclusters.</summary>
     public int L2EntrySize => HasIncompatible(FeatureBits.ExtendedL2) ? 16 : 8;
+
+    /// <summary>Guest data lives in another file.</summary>
+    public bool HasDataFile => HasIncompatible(FeatureBits.ExternalDataFile);
+
+    /// <summary>
+    /// The data file is a valid raw image of the disk, and writers keep it so. A backing file cannot show through there: with one the bit is not believed.
+    /// </summary>
+    public bool HasRawDataFile => HasDataFile && (AutoclearFeatures & FeatureBits.RawExternalData) != 0 && Backing is null;
 
     /// <summary>True if any bit of <paramref name="mask"/> is set in the incompatible features.</summary>
     public bool HasIncompatible(ulong mask) => (IncompatibleFeatures & mask) != 0;

@@ -65,6 +65,10 @@ public static class Qcow2HeaderReader
         int extensionsEnd = raw.BackingFileOffset == 0 ? clusterSize : (int)raw.BackingFileOffset;
         List<HeaderExtension> extensions = ReadExtensions(cluster, (int)raw.HeaderLength, extensionsEnd, name);
         string? backingFormat = TakeBackingFormat(extensions, name);
+        if (extensions.Find(extension => extension.Type == HeaderExtensionType.DataFileName) is { } dataFile)
+        {
+            DecodeName(dataFile.Data.Span, "data file name", name);
+        }
 
         return raw.ToHeader() with
         {

@@ -1,7 +1,9 @@
+using BlockMount.Base;
 using BlockMount.Base.Async;
 using BlockMount.Formats.Qcow2.Allocation;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Translation;
 
@@ -11,6 +13,7 @@ namespace BlockMount.Formats.Qcow2.Translation;
 /// </summary>
 public sealed class DropClusters
 {
+    private readonly StorageFile? _punched;
     private readonly Geometry _geometry;
     private readonly GuestTables _tables;
     private readonly MappingLookup _lookup;
@@ -20,8 +23,20 @@ public sealed class DropClusters
     // Host clusters that the change under way discards and keeps. Guarded by the metadata mutex.
     private readonly List<HostRun> _kept = [];
 
-    public DropClusters(Geometry geometry, GuestTables tables, MappingLookup lookup, MetadataWriter writer, bool hasBacking, bool discardKeeps)
+    /// <param name="punched">
+    /// The data file, if space of clusters that are given up there goes back to the host; otherwise null. Clusters of the image itself go through the
+    /// quarantine.
+    /// </param>
+    public DropClusters(
+        StorageFile? punched,
+        Geometry geometry,
+        GuestTables tables,
+        MappingLookup lookup,
+        MetadataWriter writer,
+        bool hasBacking,
+        bool discardKeeps)
     {
+        _punched = punched;
         _discardKeeps = discardKeeps;
         _geometry = geometry;
         _tables = tables;
@@ -93,7 +108,12 @@ public sealed class DropClusters
             RangeLock.Entry guestLock = await _writer.GuestClusters.LockAsync(first.Index, here);
             try
             {
-                await DropInSliceAsync(first, (int)here, mode);
+                List<HostRun>? givenUp = _punched is not null && mode is DropMode.Discard or DropMode.ZeroAndFree ? [] : null;
+                await DropInSliceAsync(first, (int)here, mode, givenUp);
+                foreach (HostRun run in givenUp ?? [])
+                {
+                    await PunchAsync(run);
+                }
             }
             finally
             {
@@ -104,7 +124,22 @@ public sealed class DropClusters
         }
     }
 
-    private async ValueTask DropInSliceAsync(GuestCluster first, int count, DropMode mode)
+    // Under the lock of the guest clusters: what is written there later is a new allocation and waits, so no hole hits it. What was written in place
+    // by older requests is given up anyway.
+    private async ValueTask PunchAsync(HostRun run)
+    {
+        try
+        {
+            await _punched!.PunchHoleAsync(_geometry.OffsetOf(run.Start), run.Count << _geometry.ClusterBits);
+        }
+        catch (BlockIOException)
+        {
+            // The space stays with the file: nothing of the guest's depends on it.
+        }
+    }
+
+    // The clusters of a data file that held data go to givenUp.
+    private async ValueTask DropInSliceAsync(GuestCluster first, int count, DropMode mode, List<HostRun>? givenUp)
     {
         using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
         await _writer.RelieveAsync();
@@ -123,9 +158,25 @@ public sealed class DropClusters
             }
 
             Change(slice, index + i, first + i, old, dropped);
+            if (givenUp is not null && dropped != old && _geometry.L2.DataMask(old) != 0)
+            {
+                Add(givenUp, new HostCluster(first.Index + i));
+            }
         }
 
         await PunchKeptAsync();
+    }
+
+    private static void Add(List<HostRun> runs, HostCluster cluster)
+    {
+        if (runs.Count > 0 && runs[^1].End == cluster)
+        {
+            runs[^1] = new HostRun(runs[^1].Start, runs[^1].Count + 1);
+        }
+        else
+        {
+            runs.Add(new HostRun(cluster, 1));
+        }
     }
 
     private async ValueTask PunchKeptAsync()
@@ -170,7 +221,7 @@ public sealed class DropClusters
         }
 
         _tables.Write(slice, index, changed);
-        if (!_geometry.L2.HasHostCluster(changed))
+        if (!_geometry.HasDataFile && !_geometry.L2.HasHostCluster(changed))
         {
             _writer.Unlink(old, FreeReason.Request);
         }

@@ -76,7 +76,7 @@ public sealed class MappingLookup
         }
 
         L2Entry entry = _tables.Read(slice, index);
-        if (!entry.IsCopied || KindAt(entry, offset) != ClusterKind.Normal)
+        if (!IsInPlace(entry, offset))
         {
             return false;
         }
@@ -95,6 +95,10 @@ public sealed class MappingLookup
         plan = new WritePlan(_dataFile, start, covered, Allocation: null);
         return true;
     }
+
+    /// <summary>The subcluster at <paramref name="guestOffset"/> is data that may be overwritten. Nothing shares a data file's clusters.</summary>
+    public bool IsInPlace(L2Entry entry, long guestOffset) =>
+        KindAt(entry, guestOffset) == ClusterKind.Normal && (entry.IsCopied || _geometry.HasDataFile);
 
     /// <summary>What <paramref name="entry"/> says of the subcluster at <paramref name="guestOffset"/>.</summary>
     /// <exception cref="BlockIOException">EIO: the entry contradicts itself, or is of a kind that this image cannot have.</exception>
@@ -157,7 +161,7 @@ public sealed class MappingLookup
             entry = _tables.Read(slice, index);
             expected += _geometry.ClusterSize;
             if (format.KindAt(entry, 0) != kind
-                || (kind == ClusterKind.Normal && (entry.HostOffset != expected || (mustBeOwn && !entry.IsCopied))))
+                || (kind == ClusterKind.Normal && (entry.HostOffset != expected || (mustBeOwn && !entry.IsCopied && !_geometry.HasDataFile))))
             {
                 break;
             }

@@ -34,7 +34,8 @@ public sealed class WritePreparation
     }
 
     /// <summary>Plans the write's first bytes; see <see cref="FormatDriver.PrepareWriteAsync"/>.</summary>
-    public async ValueTask<WritePlan> PrepareAsync(long offset, long length)
+    /// <param name="diskSize">The virtual size in bytes: a data file is not made longer than the disk.</param>
+    public async ValueTask<WritePlan> PrepareAsync(long offset, long length, long diskSize)
     {
         while (true)
         {
@@ -51,7 +52,7 @@ public sealed class WritePreparation
             (Answer answer, Qcow2Allocation? allocation) = (Answer.MustWait, null);
             try
             {
-                (answer, allocation) = await AllocateAsync(offset, length, wanted, guestLock);
+                (answer, allocation) = await AllocateAsync(offset, length, wanted, diskSize, guestLock);
             }
             finally
             {
@@ -81,7 +82,8 @@ public sealed class WritePreparation
         return Math.Min(clusters, _geometry.L2SliceEntries - _tables.IndexInSlice(first));
     }
 
-    private async ValueTask<(Answer Answer, Qcow2Allocation? Allocation)> AllocateAsync(long offset, long length, long wanted, RangeLock.Entry guestLock)
+    private async ValueTask<(Answer Answer, Qcow2Allocation? Allocation)> AllocateAsync(
+        long offset, long length, long wanted, long diskSize, RangeLock.Entry guestLock)
     {
         GuestCluster first = _geometry.GuestClusterOf(offset);
         using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
@@ -91,21 +93,22 @@ public sealed class WritePreparation
         int index = _tables.IndexInSlice(first);
         L2Entry entry = _tables.Read(slice, index);
         // Somebody else allocated it while we waited for the lock: it may be written in place now.
-        if (_lookup.KindAt(entry, offset) == ClusterKind.Normal && entry.IsCopied)
+        if (_lookup.IsInPlace(entry, offset))
         {
             return (Answer.Again, null);
         }
 
         if (CanFill(entry))
         {
-            Qcow2Allocation? fill = Fill(slice, index, offset, length, wanted, guestLock);
+            Qcow2Allocation? fill = Fill(slice, index, offset, length, wanted, diskSize, guestLock);
             if (fill is not null)
             {
                 return (Answer.Allocated, fill);
             }
 
-            // A whole cluster can go elsewhere. One with other subclusters cannot: they may be written in place just now.
-            if (_geometry.HasSubclusters)
+            // A whole cluster can go elsewhere. One with other subclusters cannot: they may be written in place just now. In a data file every
+            // cluster has one place.
+            if (_geometry.HasSubclusters || _geometry.HasDataFile)
             {
                 return (Answer.MustWait, null);
             }
@@ -117,15 +120,23 @@ public sealed class WritePreparation
     }
 
     // The guest has the host cluster for itself, and it may hold data: parts that are none can become data there.
-    private bool CanFill(L2Entry entry) => (entry.IsCopied && _geometry.L2.HasHostCluster(entry))
+    private bool CanFill(L2Entry entry) => _geometry.HasDataFile
+        || (entry.IsCopied && _geometry.L2.HasHostCluster(entry))
         || (HistoricBug.Is(Bug.D7DataAtOffsetZero) && _geometry.L2.KindAt(entry, 0) == ClusterKind.ZeroPlain);
+
+    // Where the cluster of an entry that can be filled lies.
+    private HostCluster FillPlace(L2Entry entry, GuestCluster cluster) => _geometry.HasDataFile && !_geometry.L2.HasHostCluster(entry)
+        ? new HostCluster(cluster.Index)
+        : _geometry.HostClusterOf(_lookup.CheckedDataOffset(entry, _geometry.OffsetOf(cluster)));
 
     // As many subclusters without data as follow each other in the file. Null: a write that began before they became zeros may still be under way
     // to the same place (I5).
-    private Qcow2Allocation? Fill(MetadataSlice slice, int index, long offset, long length, long wanted, RangeLock.Entry guestLock)
+    private Qcow2Allocation? Fill(
+        MetadataSlice slice, int index, long offset, long length, long wanted, long diskSize, RangeLock.Entry guestLock)
     {
+        GuestCluster first = _geometry.GuestClusterOf(offset);
         L2Entry entry = _tables.Read(slice, index);
-        HostCluster host = _geometry.HostClusterOf(_lookup.CheckedDataOffset(entry, offset));
+        HostCluster host = FillPlace(entry, first);
         long start = Alignment.Down(offset, _geometry.SubclusterSize);
         int run = _geometry.SubclusterOf(offset) + EmptyRun(entry, _geometry.SubclusterOf(offset));
         long end = start - _geometry.OffsetInCluster(start) + ((long)run << _geometry.SubclusterBits);
@@ -133,8 +144,7 @@ public sealed class WritePreparation
         while (run == _geometry.L2.Subclusters && count < wanted)
         {
             entry = _tables.Read(slice, index + count);
-            bool goesOn = CanFill(entry) && entry.HostOffset == _geometry.OffsetOf(host + count) && _geometry.L2.KindAt(entry, 0) != ClusterKind.Invalid;
-            run = goesOn ? EmptyRun(entry, 0) : 0;
+            run = CanFill(entry) && GoesOn(entry, first + count, host + count) ? EmptyRun(entry, 0) : 0;
             if (run == 0)
             {
                 break;
@@ -145,7 +155,7 @@ public sealed class WritePreparation
         }
 
         end = Math.Min(end, Alignment.Up(offset + length, _geometry.SubclusterSize));
-        GuestCluster first = _geometry.GuestClusterOf(offset);
+        end = _geometry.HasDataFile ? Math.Min(end, diskSize) : end;
         long clusters = _geometry.GuestClusterOf(end - 1) - first + 1;
         if (!_geometry.HasDataFile && !HistoricBug.Is(Bug.D7DataAtOffsetZero))
         {
@@ -156,6 +166,13 @@ public sealed class WritePreparation
             ? new Qcow2Allocation(_geometry, new HostRun(host, clusters), start, end - start, readsAsZero: false, isFill: true, guestLock)
             : null;
     }
+
+    // What is damaged is met, and told, when it is the first one.
+    private bool GoesOn(L2Entry entry, GuestCluster cluster, HostCluster expected) =>
+        _geometry.L2.KindAt(entry, 0) is not (ClusterKind.Invalid or ClusterKind.Compressed)
+        && (_geometry.HasDataFile && !_geometry.L2.HasHostCluster(entry)
+            ? cluster.Index == expected.Index
+            : entry.HostOffset == _geometry.OffsetOf(expected));
 
     // How many subclusters without data follow from one on.
     private int EmptyRun(L2Entry entry, int subcluster) => Math.Min(

@@ -8,6 +8,7 @@ using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Formats.Raw;
 using BlockMount.TestSupport;
+using BlockMount.TestSupport.Crash;
 using Xunit;
 
 namespace BlockMount.Tests.Formats.Qcow2;
@@ -212,6 +213,36 @@ public sealed class CompressedWriteTests
         byte[] read = new byte[Cluster];
         await node.ReadAsync(Cluster, read);
         Assert.Equal(content, read);
+    }
+
+    // Between allocation and link somebody flushes: the refcounts are on disk, and nothing but the stream itself asks for a flush before its entry (I2).
+    [Fact]
+    public async Task StreamWrittenAfterItsRefcounts_IsFlushedBeforeItsEntry()
+    {
+        StorageLog log = new();
+        TaskCompletionSource gate = new();
+        StorageLogEntry? stream = null;
+        ValueTask HoldStream()
+        {
+            if (stream is not null || log.Entries is not [.., { Kind: StorageCalls.Write } last] || last.Length % 512 == 0)
+            {
+                return ValueTask.CompletedTask;
+            }
+
+            stream = last;
+            return new ValueTask(gate.Task);
+        }
+
+        RecordingFile file = new((await NewImageAsync(clusters: 8)).Reopen(), log, HoldStream);
+        await using FormatNode node = new("node0", "a", await Qcow2Driver.OpenAsync(file, new Qcow2OpenOptions()), backing: null);
+        Task write = node.WriteCompressedAsync(0, Text(Cluster, seed: 1)).AsTask();
+        Assert.False(write.IsCompleted);
+        await node.FlushAsync();
+        gate.SetResult();
+        await write;
+        await node.FlushAsync();
+        StorageLogEntry entry = log.Entries.First(call => call.Kind == StorageCalls.Write && call.Begin > stream!.End);
+        Assert.Contains(log.Entries, call => call.Kind == StorageCalls.Flush && call.Begin > stream!.End && call.End < entry.Begin);
     }
 
     [Fact]

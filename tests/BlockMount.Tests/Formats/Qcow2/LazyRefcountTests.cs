@@ -3,6 +3,7 @@ using BlockMount.Formats;
 using BlockMount.Formats.Qcow2;
 using BlockMount.Formats.Qcow2.Check;
 using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Formats.Qcow2.Repair;
 using BlockMount.TestSupport;
 using BlockMount.TestSupport.Images;
 using Xunit;
@@ -78,7 +79,7 @@ public sealed class LazyRefcountTests
     {
         MemoryFile file = await CrashedAsync();
         byte[] before = file.ToArray();
-        ImageFormatException refusal = await Assert.ThrowsAsync<ImageFormatException>(() => OpenAsync(file, new Qcow2OpenOptions()));
+        ImageFormatException refusal = await Assert.ThrowsAsync<ImageFormatException>(() => OpenAsync(file, new Qcow2OpenOptions { RepairDirty = null }));
         Assert.Contains("marked dirty", refusal.Message, StringComparison.Ordinal);
         await using (FormatNode node = await OpenAsync(file, new Qcow2OpenOptions { ReadOnly = true }))
         {
@@ -98,7 +99,7 @@ public sealed class LazyRefcountTests
             RepairDirty = async dirty =>
             {
                 repairs++;
-                await RefcountRebuild.RunAsync(dirty);
+                await DirtyImage.RepairAsync(dirty);
             },
         };
         await using (FormatNode node = await OpenAsync(file, options))
@@ -113,6 +114,40 @@ public sealed class LazyRefcountTests
         await AssertCleanAsync(file);
         await using FormatNode again = await OpenAsync(file, options);
         Assert.Equal(1, repairs);
+    }
+
+    // Nobody was asked whether data may be given up, so what does not come from lazy refcounts is not touched.
+    [Fact]
+    public async Task DirtyImage_WithOtherDamage_IsRefusedAndLeftAlone()
+    {
+        MemoryFile file = await CrashedAsync();
+        new ImageSurgeon(file).SetL2(3, ((ulong)new ImageSurgeon(file).Data(4) + 512) | ImageSurgeon.Copied);
+        byte[] before = file.ToArray();
+        ImageFormatException refusal = await Assert.ThrowsAsync<ImageFormatException>(() => OpenAsync(file, new Qcow2OpenOptions()));
+        Assert.Contains("more than the stale refcounts", refusal.Message, StringComparison.Ordinal);
+        Assert.Contains("blockmount check -r all", refusal.Hint, StringComparison.Ordinal);
+        Assert.Equal(before, file.ToArray());
+    }
+
+    [RequiresFact(Needs.None, "qemu-img", "qemu-io")]
+    public async Task DirtyImageOfQemu_IsRepairedByUs()
+    {
+        using ScratchFolder folder = new();
+        string path = folder["image"];
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", "-o", "cluster_size=1k,lazy_refcounts=on", path, "256k");
+        // As QEMU's own test of lazy refcounts: the process dies after the flush.
+        _ = await ToolProcess.RunAsync(TimeSpan.FromMinutes(1), "qemu-io", "-f", "qcow2", "-c", "write -P 90 0 10k", "-c", "flush", "-c", "sigraise 9", path);
+        MemoryFile file = await QemuImg.LoadAsync(path);
+        Assert.True(IsDirty(file));
+        await using (FormatNode node = await OpenAsync(file, new Qcow2OpenOptions()))
+        {
+            await AssertContentAsync(node);
+            await node.WriteAsync(100 * Cluster, new byte[20 * Cluster]);
+        }
+
+        await QemuImg.SaveAsync(path, file.ToArray());
+        QemuImg.Verdict verdict = await QemuImg.CheckAsync(path);
+        Assert.True(verdict.ExitCode == 0, verdict.Text);
     }
 
     [Fact]

@@ -83,6 +83,50 @@ public sealed class AmendCrashTests(ITestOutputHelper output)
         }
     }
 
+    // Tables that snapshots share with the disk, and clusters whose refcounts are above one.
+    [RequiresTheory(Needs.None, "qemu-img", "qemu-io")]
+    [InlineData("down")]
+    [InlineData("refcount_bits=2")]
+    [InlineData("refcount_bits=64")]
+    public async Task PowerCut_OnAnImageWithSnapshots_KeepsThem(string change)
+    {
+        using ScratchFolder folder = new();
+        string path = folder["image"];
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", "-o", "cluster_size=512", path, "96k");
+        await QemuImg.IoAsync(path, "write -P 1 0 20k", "write -z 30k 8k", "write -P 2 60k 8k", "write -z 60k 3k", "write -z -u 64k 2k");
+        await QemuImg.RunAsync("snapshot", "-c", "first", path);
+        await QemuImg.IoAsync(path, "write -P 3 10k 4k", "write -z 61k 5k", "write -z 2k 2k", "write -P 4 31k 1k");
+        byte[] content = await QemuImg.ReadGuestAsync(path, folder["guest"]);
+        byte[] first = await ReadSnapshotAsync(folder, path);
+        MemoryFile file = await QemuImg.LoadAsync(path);
+        byte[] initial = file.ToArray();
+        TestChain chain = TestChain.Of(file, new ImageGeometry { Size = 96 << 10 }, content);
+        StorageLog log = new();
+        await AmendAsync(new RecordingFile(file.Reopen(), log), change);
+        int states = 0;
+        foreach ((CrashImage image, string description) in CrashStates.Of(log, initial, seed: 7))
+        {
+            if (states++ % 40 == 0)
+            {
+                await QemuImg.SaveAsync(folder["later"], image.Bytes.AsMemory(0, (int)image.Length));
+                QemuImg.Verdict verdict = await QemuImg.CheckAsync(folder["later"]);
+                Assert.True(verdict.IsUsable, $"{verdict.Text}\n{description}");
+                Assert.Equal(first, await ReadSnapshotAsync(folder, folder["later"]));
+            }
+
+            await AssertSoundAsync(chain, image.ToFile(), content, description, mayLeak: change == "down");
+        }
+
+        output.WriteLine($"{states} states");
+        await QemuImg.SaveAsync(folder["later"], file.ToArray());
+        Assert.Equal(0, (await QemuImg.CheckAsync(folder["later"])).ExitCode);
+        Assert.Equal(first, await ReadSnapshotAsync(folder, folder["later"]));
+        // Going back to it writes to all of its tables' clusters' refcounts.
+        await QemuImg.RunAsync("snapshot", "-a", "first", folder["later"]);
+        Assert.Equal(first, await QemuImg.ReadGuestAsync(folder["later"], folder["guest"]));
+        Assert.Equal(0, (await QemuImg.CheckAsync(folder["later"])).ExitCode);
+    }
+
     [Fact]
     public async Task RefcountWidth_TooNarrow_IsRefusedBeforeAnythingIsWritten()
     {
@@ -94,6 +138,12 @@ public sealed class AmendCrashTests(ITestOutputHelper output)
             async () => await Qcow2Amend.ApplyAsync(file, new AmendOptions { RefcountBits = 8, LazyRefcounts = true }));
         Assert.Contains("Cluster at offset 0x0 has a refcount of 256", error.Message, StringComparison.Ordinal);
         Assert.Equal(before, file.ToArray());
+    }
+
+    private static async Task<byte[]> ReadSnapshotAsync(ScratchFolder folder, string path)
+    {
+        await QemuImg.RunAsync("convert", "-f", "qcow2", "-l", "snapshot.name=first", "-O", "raw", path, folder["guest"]);
+        return await File.ReadAllBytesAsync(folder["guest"]);
     }
 
     private static async ValueTask AmendAsync(StorageFile file, string change)

@@ -17,6 +17,8 @@ public sealed class AmendInteropTests
     [InlineData("snapshots", "refcount_bits=8 refcount_bits=4 refcount_bits=16 lazy_refcounts=on compat=0.10 compat=1.1,lazy_refcounts=on,refcount_bits=32 lazy_refcounts=off")]
     [InlineData("compressed", "refcount_bits=64 refcount_bits=16,compat=0.10 compat=1.1,refcount_bits=8")]
     [InlineData("backing", "refcount_bits=32 refcount_bits=16,compat=0.10 compat=1.1,refcount_bits=8 lazy_refcounts=on")]
+    [InlineData("subclusters", "refcount_bits=64 refcount_bits=4 lazy_refcounts=on refcount_bits=16")]
+    [InlineData("zstd", "refcount_bits=32 lazy_refcounts=on refcount_bits=8")]
     public async Task Amend_StepByStep_AgreesWithQemu(string kind, string steps)
     {
         using ScratchFolder folder = new();
@@ -133,14 +135,16 @@ public sealed class AmendInteropTests
     private static async Task<string[]> CreateAsync(ScratchFolder folder, string kind)
     {
         string path = folder["image"];
-        if (kind == "compressed")
+        if (kind is "compressed" or "zstd")
         {
+            string type = kind == "zstd" ? "zstd" : "zlib";
             await QemuImg.SaveAsync(folder["raw"], Enumerable.Range(0, (int)Size).Select(i => (byte)(i / 700)).ToArray());
-            await QemuImg.RunAsync("convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4096", folder["raw"], path);
+            await QemuImg.RunAsync("convert", "-c", "-f", "raw", "-O", "qcow2", "-o", $"cluster_size=4096,compression_type={type}", folder["raw"], path);
             return [];
         }
 
-        List<string> create = ["create", "-q", "-f", "qcow2", "-o", "cluster_size=4096", path, QemuImg.Bytes(Size)];
+        string layout = kind == "subclusters" ? "cluster_size=16384,extended_l2=on" : "cluster_size=4096";
+        List<string> create = ["create", "-q", "-f", "qcow2", "-o", layout, path, QemuImg.Bytes(Size)];
         if (kind == "backing")
         {
             await QemuImg.SaveAsync(folder["base"], Enumerable.Range(0, (int)Size).Select(i => (byte)(i / 300)).ToArray());

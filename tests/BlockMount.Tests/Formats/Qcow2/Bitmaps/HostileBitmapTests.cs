@@ -70,7 +70,7 @@ public sealed class HostileBitmapTests
         byte[] bytes = new byte[8];
         BinaryPrimitives.WriteUInt64BigEndian(bytes, value);
         await file.WriteAsync(at + offset, bytes.AsMemory(8 - width));
-        long before = (await ConsistencyCheck.RunAsync(file)).Corruptions;
+        long before = await CorruptionsAsync(file);
 
         Assert.False(await IsReadableAsync(file));
         Qcow2Driver driver = await BitmapImage.OpenAsync(file.Reopen());
@@ -146,6 +146,19 @@ public sealed class HostileBitmapTests
         long extension = header.AsSpan().IndexOf(type) + 8;
         BitmapDirectory directory = await BitmapImage.ListAsync(file);
         return (file, extension, directory.Offset, (long)directory.Bitmaps[0].TableOffset);
+    }
+
+    // An extension of another length keeps an image from being checked, as it keeps QEMU from opening it.
+    private static async Task<long> CorruptionsAsync(MemoryFile file)
+    {
+        try
+        {
+            return (await ConsistencyCheck.RunAsync(file)).Corruptions;
+        }
+        catch (ImageFormatException)
+        {
+            return 1;
+        }
     }
 
     private static async Task<bool> IsReadableAsync(MemoryFile file)
