@@ -115,7 +115,7 @@ public sealed class ScheduledFile : StorageFile
     {
         foreach (InFlight other in _inFlight)
         {
-            bool overlap = mine.Offset < other.Offset + other.Length && other.Offset < mine.Offset + mine.Length;
+            bool overlap = mine.Offset < other.End && other.Offset < mine.End;
             bool changes = ((mine.Call | other.Call) & StorageCalls.Changes) != 0;
             if (overlap && changes && mine.Operation != other.Operation && !_mayMeet(mine.Operation, other.Operation))
             {
@@ -126,6 +126,9 @@ public sealed class ScheduledFile : StorageFile
 
     private sealed record InFlight(int Operation, StorageCalls Call, long Offset, long Length)
     {
+        // The length of a compressed stream is known in sectors: its reader may read into the next stream, and ignores what it finds there.
+        internal long End => Offset + (Call == StorageCalls.Read ? Math.Max(Length - 511, 1) : Length);
+
         public override string ToString() => $"{Call} at {Offset} + {Length} by operation {Operation}";
     }
 }

@@ -12,7 +12,7 @@ namespace BlockMount.Tests.FailNth;
 public sealed class RandomFailNthTests(ITestOutputHelper output)
 {
     private const int FirstSeed = 100_000;
-    private const int Seeds = 200;
+    private const int Seeds = 600;
     private const int SizeMax = 32 << 10;
 
     private static readonly WorkloadMix s_mix = new()

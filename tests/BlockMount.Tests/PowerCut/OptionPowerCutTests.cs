@@ -78,7 +78,7 @@ public sealed class OptionPowerCutTests(ITestOutputHelper output)
             {
                 if (random.Next(30) == 0 && await IsStaleAsync(image))
                 {
-                    left.Add(new CrashImage((byte[])image.Bytes.Clone(), image.Length));
+                    left.Add(image.Copy());
                 }
             });
             foreach (CrashImage image in left)
