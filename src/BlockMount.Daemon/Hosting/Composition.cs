@@ -7,6 +7,7 @@ using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
 using BlockMount.Exports.Nbd;
 using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.Repair;
 using BlockMount.Storage;
 using Microsoft.Extensions.Logging;
 
@@ -40,6 +41,7 @@ internal static class Composition
             BackingFormatDefault = options.BackingFormat,
             DataFile = options.DataFile,
             ReadOnly = options.ReadOnly,
+            RepairDirty = ImageRepair.RepairDirtyAsync,
             Direct = options.Direct,
             NoFlush = options.NoFlush,
             ShareWrite = options.ShareWrite,

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using BlockMount.Formats.Qcow2.Check;
 
 namespace BlockMount.TestSupport.Crash;
 
@@ -243,6 +244,10 @@ public readonly record struct CrashImage(byte[] Bytes, long Length)
 
     /// <summary>The dirty bit of a version 3 header is set: refcounts may be stale.</summary>
     public static bool IsMarkedDirty(ReadOnlySpan<byte> image) => image[7] >= 3 && (image[79] & 1) != 0;
+
+    /// <summary>What <paramref name="report"/> found in an image is what its dirty bit announces, and repaired before it is written to.</summary>
+    public static bool Excuses(ReadOnlySpan<byte> image, CheckReport report) =>
+        IsMarkedDirty(image) && report.Corruptions == report.StaleRefcounts;
 
     /// <summary>A file of its own with this content.</summary>
     public MemoryFile ToFile() => new("crashed", readOnly: false, Bytes.AsSpan(0, (int)Length));

@@ -37,19 +37,11 @@ public readonly record struct CrashVerdict(CrashFault Fault, string Description)
 /// <summary>Decides whether a state after a power cut keeps the promise: opens, is not corrupt, holds for each sector the last flushed or a later value.</summary>
 public static class CrashJudge
 {
-    /// <summary>
-    /// True if everything that <paramref name="report"/> finds is what lazy refcounts may leave: they are stale, and the dirty bit says so. Opening the image for
-    /// writing repairs them.
-    /// </summary>
-    public static bool Excuses(ReadOnlySpan<byte> image, CheckReport report) =>
-        CrashImage.IsMarkedDirty(image)
-        && report.Findings.All(finding => finding.Kind is CheckFindingKind.RefcountTooLow or CheckFindingKind.CopiedFlag or CheckFindingKind.Leak);
-
     /// <summary>Judges <paramref name="image"/>, whose bytes it uses up, as a state at the cut <paramref name="cut"/> of the workload.</summary>
     public static async ValueTask<CrashVerdict> JudgeAsync(TestChain chain, ReferenceImage reference, CrashImage image, long cut)
     {
         CheckReport before = await ConsistencyCheck.RunAsync(MemoryFile.Adopt(image.Bytes, image.Length, "crashed", readOnly: true));
-        if (before.Corruptions > 0 && !Excuses(image.Bytes, before))
+        if (before.Corruptions > 0 && !CrashImage.Excuses(image.Bytes, before))
         {
             return new CrashVerdict(CrashFault.Corrupt, before.ToString());
         }

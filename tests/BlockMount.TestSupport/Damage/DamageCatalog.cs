@@ -114,7 +114,7 @@ public static class DamageCatalog
         {
             i.SetLength(i.Length - 100);
             i.SetL2(1, ((ulong)i.End - 0x800) | Copied);
-        });
+        }) { Dropped = [540] };
         yield return new DamageCase("L2 entry has reserved bits", "4k", i => i.SetL2(1, i.L2(1) | 2 | (1UL << 60)));
         yield return new DamageCase("zero bit in version 2", "v2", i => i.SetL2(1, i.L2(1) | 1)) { QemuDiffers = "QEMU reads the reserved bit 0 of version 2 as zeros and does not report it" };
         yield return new DamageCase("two L2 entries to one cluster", "4k", i => i.SetL2(2, i.L2(1))) { Dropped = [2] };
@@ -211,6 +211,8 @@ public static class DamageCatalog
         yield return new DamageCase("bitmap directory outside the file", "bitmaps", i => i.SetU64(i.BitmapExtension + 16, (ulong)i.End + 0x100000)) { QemuDiffers = Refused };
         yield return new DamageCase("bitmap directory misaligned", "bitmaps", i => i.SetU64(i.BitmapExtension + 16, (ulong)i.BitmapDirectory + 0x200)) { QemuDiffers = Refused };
         yield return new DamageCase("bitmap directory has another length", "bitmaps", i => i.SetU64(i.BitmapExtension + 8, i.U64(i.BitmapExtension + 8) + 8)) { QemuDiffers = Refused };
+        yield return new DamageCase("bitmaps extension has another length", "bitmaps", i => i.SetU32(i.BitmapExtension - 4, 16)) { QemuDiffers = Refused };
+        yield return new DamageCase("bitmaps extension has no bitmaps", "bitmaps", i => i.SetU32(i.BitmapExtension, 0)) { QemuDiffers = Refused };
         yield return new DamageCase("refcount of the bitmap directory is 0", "bitmaps", i => i.SetRefcount(i.BitmapDirectory, 0));
         yield return new DamageCase("refcount of a bitmap table is 3", "bitmaps", i => i.SetRefcount(i.BitmapTable, 3));
         yield return new DamageCase("bitmap data is guest data", "bitmaps", i => i.SetU64(i.BitmapTable, (ulong)i.Data(4)));

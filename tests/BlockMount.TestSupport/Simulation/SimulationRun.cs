@@ -127,7 +127,7 @@ public sealed class SimulationRun
         }
 
         CheckReport report = await ConsistencyCheck.RunAsync(_memory.Reopen(readOnly: true));
-        if (_scheduler.FaultHit ? report.Corruptions > 0 && !CrashJudge.Excuses(_memory.Content, report) : !report.IsClean)
+        if (_scheduler.FaultHit ? report.Corruptions > 0 && !CrashImage.Excuses(_memory.Content, report) : !report.IsClean)
         {
             throw new SimulationException($"after the close: {report}");
         }

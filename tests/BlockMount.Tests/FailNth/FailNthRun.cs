@@ -139,7 +139,7 @@ internal sealed class FailNthRun
     {
         CheckReport report = await ConsistencyCheck.RunAsync(memory.Reopen(readOnly: true));
         // An image that was not closed may have stale refcounts, if it says so.
-        Assert(report.Corruptions == 0 || CrashJudge.Excuses(memory.Content, report), plan, report.ToString());
+        Assert(report.Corruptions == 0 || CrashImage.Excuses(memory.Content, report), plan, report.ToString());
         TestDisk disk = await _chain.OpenDiskAsync(memory.Reopen(), data: data?.Reopen());
         byte[] after = new byte[disk.Device.Size];
         await disk.Device.ReadAsync(0, after);

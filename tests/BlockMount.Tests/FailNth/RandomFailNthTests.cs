@@ -43,7 +43,7 @@ public sealed class RandomFailNthTests(ITestOutputHelper output)
             }
         }
 
-        output.WriteLine(TestBudget.Count(failures, "failing calls of random operations", 2_000));
+        output.WriteLine(TestBudget.Count(failures, "failing calls of random operations", 1_500));
     }
 
     // Growth of the refcount table: most calls of it are made nowhere else.

@@ -77,7 +77,7 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
             {
                 SimulationContext.Run(seed, context => RunAsync(context, seed, new LeasesProtectNothing()));
             }
-            catch (ModelMismatchException found)
+            catch (Exception found) when (found is ModelMismatchException or BlockMountException)
             {
                 output.WriteLine($"found by run {seed - FirstSeed + 1}: {found.Message}");
                 SimulationContext.Run(seed, context => RunAsync(context, seed, new Mutant()));

@@ -8,4 +8,7 @@ public sealed record CheckOptions
 
     /// <summary>Host clusters that are counted at the same time, 3 bytes each; larger files are walked several times.</summary>
     public long WindowClusters { get; init; } = ClusterReferences.WindowClustersMax;
+
+    /// <summary>Where the large arrays come from; null to make new ones.</summary>
+    internal CheckMemory? Memory { get; init; }
 }

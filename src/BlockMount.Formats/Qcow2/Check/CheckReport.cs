@@ -67,6 +67,12 @@ public sealed class CheckReport
     /// <summary>Those of <see cref="Corruptions"/> that are refcounts below the number of references.</summary>
     internal long RefcountsTooLow { get; private set; }
 
+    /// <summary>
+    /// Those of <see cref="Corruptions"/> that are refcounts too low or wrong COPIED flags: what is left when a writer with lazy refcounts ends without
+    /// closing the image. The tables themselves are sound.
+    /// </summary>
+    public long StaleRefcounts => RefcountsTooLow + WrongCopiedFlags;
+
     /// <summary>Host clusters that are allocated and not used.</summary>
     public long Leaks { get; private set; }
 

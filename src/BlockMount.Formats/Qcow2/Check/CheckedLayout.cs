@@ -12,7 +12,10 @@ namespace BlockMount.Formats.Qcow2.Check;
 internal sealed class CheckedLayout
 {
     private const int HeaderBytes = 112;
+    private const int BitmapExtensionBytes = 24;
     private const long BitmapDirectoryBytesMax = 64 << 20;
+
+    private uint _bitmapExtensionLength;
 
     internal int Version { get; private init; }
 
@@ -174,7 +177,7 @@ internal sealed class CheckedLayout
 
     private async ValueTask ReadExtensionsAsync(StorageFile file, long offset)
     {
-        byte[] extension = new byte[8 + 24];
+        byte[] extension = new byte[8 + BitmapExtensionBytes];
         while (offset + 8 <= ClusterSize)
         {
             await file.ReadAsync(offset, extension);
@@ -187,7 +190,7 @@ internal sealed class CheckedLayout
 
             if (type == HeaderExtensionType.Bitmaps && (AutoclearFeatures & FeatureBits.Bitmaps) != 0)
             {
-                TakeBitmaps(file, offset + 8, extension.AsSpan(8), length);
+                TakeBitmaps(offset + 8, extension.AsSpan(8), length);
             }
             else if (type == HeaderExtensionType.CryptoHeader && length >= 16)
             {
@@ -199,17 +202,16 @@ internal sealed class CheckedLayout
         }
     }
 
-    private void TakeBitmaps(StorageFile file, long place, ReadOnlySpan<byte> data, uint length)
+    private void TakeBitmaps(long place, ReadOnlySpan<byte> data, uint length)
     {
-        if (length != 24)
-        {
-            throw new ImageFormatException($"'{file.Name}' cannot be checked: the bitmaps extension has {length} bytes instead of 24");
-        }
-
         BitmapExtensionPlace = place;
-        BitmapCount = (int)Math.Min(BinaryPrimitives.ReadUInt32BigEndian(data), 65536);
-        BitmapDirectoryLength = Offset(data[8..]);
-        BitmapDirectoryOffset = Offset(data[16..]);
+        _bitmapExtensionLength = length;
+        if (length == BitmapExtensionBytes)
+        {
+            BitmapCount = (int)Math.Min(BinaryPrimitives.ReadUInt32BigEndian(data), 65536);
+            BitmapDirectoryLength = Offset(data[8..]);
+            BitmapDirectoryOffset = Offset(data[16..]);
+        }
     }
 
     /// <summary>What is wrong about the bitmaps extension itself; null for nothing, or if there is none.</summary>
@@ -218,6 +220,11 @@ internal sealed class CheckedLayout
         if (BitmapExtensionPlace == 0)
         {
             return null;
+        }
+
+        if (_bitmapExtensionLength != BitmapExtensionBytes)
+        {
+            return $"the bitmaps extension has {_bitmapExtensionLength} bytes instead of {BitmapExtensionBytes}";
         }
 
         if (BitmapCount is 0 or > ushort.MaxValue)

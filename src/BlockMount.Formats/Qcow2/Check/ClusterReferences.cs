@@ -63,7 +63,8 @@ internal sealed class ClusterReferences
     private readonly Dictionary<long, int> _overflows = [];
 
     /// <param name="windowMax">Clusters that are counted at the same time.</param>
-    internal ClusterReferences(CheckedLayout layout, CheckReport report, long windowMax = WindowClustersMax)
+    /// <param name="memory">Where the arrays come from; null to make new ones.</param>
+    internal ClusterReferences(CheckedLayout layout, CheckReport report, long windowMax = WindowClustersMax, CheckMemory? memory = null)
     {
         _layout = layout;
         _report = report;
@@ -71,8 +72,7 @@ internal sealed class ClusterReferences
         FileClusters = layout.FileClusters;
         // One more: a reference may reach into a cluster of which the file has nothing.
         long window = Math.Clamp(FileClusters + 1, 1, windowMax);
-        _counts = new ushort[window];
-        _uses = new ClusterUses[window];
+        (_counts, _uses) = memory?.TakeCounts(window) ?? (new ushort[window], new ClusterUses[window]);
     }
 
     /// <summary>Clusters of the file, those included into which a reference reaches; the last one may be incomplete.</summary>
@@ -144,12 +144,13 @@ internal sealed class ClusterReferences
     /// <summary>
     /// Counts one reference to every cluster that the range touches; a range outside the file is reported and not counted.
     /// </summary>
+    /// <param name="use">What for; <see cref="ClusterUses.None"/> for a reference that counts and that nobody believes, because it is not aligned.</param>
     /// <param name="active">The reference belongs to the active state; there a cluster of tables or data has one owner.</param>
     /// <param name="referrer">Host offset of the entry that refers, for messages.</param>
     /// <returns>False if the range lies outside the file.</returns>
     internal bool Add(long offset, long length, ClusterUses use, bool active, long referrer)
     {
-        Debug.Assert(BitOperations.IsPow2((int)use));
+        Debug.Assert(use == ClusterUses.None || BitOperations.IsPow2((int)use));
         if (length <= 0)
         {
             return true;

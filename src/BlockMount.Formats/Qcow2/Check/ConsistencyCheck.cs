@@ -25,8 +25,8 @@ public sealed class ConsistencyCheck
         _layout = layout;
         _snapshots = snapshots;
         _options = options;
-        _stored = new StoredRefcounts(file, layout);
-        _references = new ClusterReferences(layout, _report, options.WindowClusters);
+        _stored = new StoredRefcounts(file, layout, options.Memory);
+        _references = new ClusterReferences(layout, _report, options.WindowClusters, options.Memory);
         _walk = new ReferenceWalk(file, layout, snapshots, _references, _stored, _report);
     }
 

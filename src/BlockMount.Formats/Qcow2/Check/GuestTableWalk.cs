@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Storage;
 
@@ -23,13 +21,12 @@ internal sealed record GuestTableRoot(string? Snapshot, long Offset, int Entries
 /// </summary>
 internal sealed class GuestTableWalk
 {
-    private readonly StorageFile _file;
     private readonly CheckedLayout _layout;
     private readonly ClusterReferences _references;
     private readonly StoredRefcounts _stored;
     private readonly CheckReport _report;
     private readonly TableReader _l1;
-    private readonly byte[] _l2;
+    private readonly CheckedL2Table _l2;
 
     // The table being visited.
     private GuestTableRoot _root = null!;
@@ -43,13 +40,12 @@ internal sealed class GuestTableWalk
 
     internal GuestTableWalk(StorageFile file, CheckedLayout layout, ClusterReferences references, StoredRefcounts stored, CheckReport report)
     {
-        _file = file;
         _layout = layout;
         _references = references;
         _stored = stored;
         _report = report;
         _l1 = new TableReader(file, Math.Max(layout.L1Entries * 8L, 512));
-        _l2 = new byte[layout.ClusterSize];
+        _l2 = new CheckedL2Table(file, layout);
     }
 
     /// <summary>Counts every reference of <paramref name="root"/> into the current window.</summary>
@@ -96,8 +92,9 @@ internal sealed class GuestTableWalk
             Report(CheckFindingKind.ReservedBits, place, $"L1 entry {_l1Index} is {entry.Raw:x}");
         }
 
-        bool usable = _references.Add(entry.TableOffset, _layout.ClusterSize, ClusterUses.L2Table, _root.IsActive, place);
-        if (!_layout.IsAligned(entry.TableOffset))
+        bool aligned = _layout.IsAligned(entry.TableOffset);
+        bool usable = _references.Add(entry.TableOffset, _layout.ClusterSize, aligned ? ClusterUses.L2Table : ClusterUses.None, _root.IsActive, place);
+        if (!aligned)
         {
             Report(CheckFindingKind.Misaligned, place, $"the entry at {place} refers to an L2 table at {entry.TableOffset}, which is no multiple of {_layout.ClusterSize}");
             usable = false;
@@ -139,7 +136,7 @@ internal sealed class GuestTableWalk
 
     private async ValueTask CountL2Async()
     {
-        await _file.ReadAsync(_l2Offset, _l2);
+        await _l2.LoadAsync(_l2Offset);
         _nextContiguous = 0;
         int index = 0;
         while (true)
@@ -157,9 +154,9 @@ internal sealed class GuestTableWalk
     // Goes on at index, to the end of the table or to the first entry that needs a refcount block; that block, or -1 at the end.
     private long CountEntries(ref int index)
     {
-        for (index = NextUsed(index); index < _layout.L2Entries; index = NextUsed(index + 1))
+        for (index = _l2.NextUsed(index); index < _layout.L2Entries; index = _l2.NextUsed(index + 1))
         {
-            CheckedL2Entry entry = EntryAt(index);
+            CheckedL2Entry entry = _l2[index];
             ClusterKind kind = entry.Kind(_layout);
             ulong refcount = 1;
             bool compare = _copiedIsChecked && (kind is ClusterKind.Normal or ClusterKind.ZeroAllocated);
@@ -177,7 +174,7 @@ internal sealed class GuestTableWalk
             CountEntry(entry, kind, index);
             if (compare && refcount == 1 != entry.IsCopied)
             {
-                ReportCopied(entry.IsCopied, PlaceOf(index), entry.HostOffset, refcount);
+                ReportCopied(entry.IsCopied, _l2.PlaceOf(index), entry.HostOffset, refcount);
             }
         }
 
@@ -194,12 +191,12 @@ internal sealed class GuestTableWalk
 
         if (entry.HasReservedBits)
         {
-            Report(CheckFindingKind.ReservedBits, PlaceOf(index), $"the L2 entry at {PlaceOf(index)} is {entry.Word:x}");
+            Report(CheckFindingKind.ReservedBits, _l2.PlaceOf(index), $"the L2 entry at {_l2.PlaceOf(index)} is {entry.Word:x}");
         }
 
         if (entry.HasReservedZeroBit(_layout))
         {
-            Report(CheckFindingKind.ReservedBits, PlaceOf(index), $"the L2 entry at {PlaceOf(index)} is {entry.Word:x}: bit 0 has no meaning here", knownToQemu: false);
+            Report(CheckFindingKind.ReservedBits, _l2.PlaceOf(index), $"the L2 entry at {_l2.PlaceOf(index)} is {entry.Word:x}: bit 0 has no meaning here", knownToQemu: false);
         }
 
         if (kind is ClusterKind.Normal or ClusterKind.ZeroAllocated)
@@ -208,7 +205,7 @@ internal sealed class GuestTableWalk
         }
         else if (kind == ClusterKind.Unallocated && entry.AllocatedSubclusters != 0)
         {
-            Report(CheckFindingKind.ReservedBits, PlaceOf(index), $"the L2 entry at {PlaceOf(index)} has no cluster and allocated subclusters {entry.AllocatedSubclusters:x}");
+            Report(CheckFindingKind.ReservedBits, _l2.PlaceOf(index), $"the L2 entry at {_l2.PlaceOf(index)} has no cluster and allocated subclusters {entry.AllocatedSubclusters:x}");
             DamageAt(index);
         }
     }
@@ -217,13 +214,14 @@ internal sealed class GuestTableWalk
     {
         if (entry.ContradictorySubclusters != 0)
         {
-            Report(CheckFindingKind.ReservedBits, PlaceOf(index), $"the L2 entry at {PlaceOf(index)} has subclusters {entry.ContradictorySubclusters:x} that are both allocated and zero");
+            Report(CheckFindingKind.ReservedBits, _l2.PlaceOf(index), $"the L2 entry at {_l2.PlaceOf(index)} has subclusters {entry.ContradictorySubclusters:x} that are both allocated and zero");
             DamageAt(index);
         }
 
-        if (!_layout.IsAligned(entry.HostOffset))
+        bool aligned = _layout.IsAligned(entry.HostOffset);
+        if (!aligned)
         {
-            Report(CheckFindingKind.Misaligned, PlaceOf(index), $"the entry at {PlaceOf(index)} refers to a data cluster at {entry.HostOffset}, which is no multiple of {_layout.ClusterSize}");
+            Report(CheckFindingKind.Misaligned, _l2.PlaceOf(index), $"the entry at {_l2.PlaceOf(index)} refers to a data cluster at {entry.HostOffset}, which is no multiple of {_layout.ClusterSize}");
             DamageAt(index);
         }
 
@@ -238,7 +236,7 @@ internal sealed class GuestTableWalk
         {
             CheckIdentity(entry, index);
         }
-        else if (!_references.Add(entry.HostOffset, _layout.ClusterSize, ClusterUses.Data, _root.IsActive, PlaceOf(index)))
+        else if (!_references.Add(entry.HostOffset, _layout.ClusterSize, aligned ? ClusterUses.Data : ClusterUses.None, _root.IsActive, _l2.PlaceOf(index)))
         {
             DamageAt(index);
         }
@@ -250,14 +248,14 @@ internal sealed class GuestTableWalk
         if (_layout.IsAligned(entry.HostOffset) && entry.HostOffset != guest)
         {
             Report(
-                CheckFindingKind.Misaligned, PlaceOf(index), $"the entry at {PlaceOf(index)} refers to {entry.HostOffset} of the data file, the guest offset is {guest}", knownToQemu: false);
+                CheckFindingKind.Misaligned, _l2.PlaceOf(index), $"the entry at {_l2.PlaceOf(index)} refers to {entry.HostOffset} of the data file, the guest offset is {guest}", knownToQemu: false);
             DamageAt(index);
         }
     }
 
     private void CountCompressed(CheckedL2Entry entry, int index)
     {
-        long place = PlaceOf(index);
+        long place = _l2.PlaceOf(index);
         if (entry.IsCopied)
         {
             Report(CheckFindingKind.CopiedFlag, place, $"the L2 entry at {place} is {entry.Word:x}: a compressed cluster is never COPIED");
@@ -297,10 +295,10 @@ internal sealed class GuestTableWalk
             return;
         }
 
-        await _file.ReadAsync(_l2Offset, _l2);
-        for (int index = NextUsed(0); index < _layout.L2Entries; index = NextUsed(index + 1))
+        await _l2.LoadAsync(_l2Offset);
+        for (int index = _l2.NextUsed(0); index < _layout.L2Entries; index = _l2.NextUsed(index + 1))
         {
-            MarkEntry(EntryAt(index), index);
+            MarkEntry(_l2[index], index);
         }
     }
 
@@ -323,28 +321,6 @@ internal sealed class GuestTableWalk
             }
         }
     }
-
-    // The first entry from index on that is not all zeros.
-    private int NextUsed(int index)
-    {
-        int words = _layout.L2EntrySize / 8;
-        if (index >= _layout.L2Entries)
-        {
-            return index;
-        }
-
-        int found = MemoryMarshal.Cast<byte, ulong>(_l2.AsSpan())[(index * words)..].IndexOfAnyExcept(0UL);
-        return found < 0 ? _layout.L2Entries : index + (found / words);
-    }
-
-    private CheckedL2Entry EntryAt(int index)
-    {
-        ReadOnlySpan<byte> bytes = _l2.AsSpan(index * _layout.L2EntrySize);
-        return new CheckedL2Entry(
-            BinaryPrimitives.ReadUInt64BigEndian(bytes), _layout.HasSubclusters ? BinaryPrimitives.ReadUInt64BigEndian(bytes[8..]) : 0);
-    }
-
-    private long PlaceOf(int index) => _l2Offset + (index * (long)_layout.L2EntrySize);
 
     private long GuestOffset(int index) => (_l1Index * _layout.L1Coverage) + ((long)index << _layout.ClusterBits);
 

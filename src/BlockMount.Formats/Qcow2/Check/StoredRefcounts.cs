@@ -34,7 +34,8 @@ internal sealed class StoredRefcounts
     private readonly long[] _held;
     private readonly BlockState[] _states;
 
-    internal StoredRefcounts(StorageFile file, CheckedLayout layout)
+    /// <param name="memory">Where the buffers come from; null to make new ones.</param>
+    internal StoredRefcounts(StorageFile file, CheckedLayout layout, CheckMemory? memory = null)
     {
         _file = file;
         _layout = layout;
@@ -43,7 +44,8 @@ internal sealed class StoredRefcounts
         _table.Select(layout.RefcountTableOffset, layout.RefcountTableBytes);
         long needed = (layout.FileClusters / layout.RefcountBlockEntries) + 2;
         int slots = (int)Math.Clamp(needed, 1, Math.Max(4, HeldBytesMax / layout.ClusterSize));
-        _blocks = new byte[slots][];
+        _blocks = memory?.TakeBlocks(slots, layout.ClusterSize) ?? new byte[slots][];
+        slots = _blocks.Length;
         _held = new long[slots];
         _states = new BlockState[slots];
         Array.Fill(_held, -1);

@@ -7,7 +7,7 @@ namespace BlockMount.Formats.Qcow2.Repair;
 
 /// <summary>
 /// Drops bitmaps that are damaged or that share clusters with something else: a bitmap can be made again by a full backup, and a wrong one would make
-/// backups wrong. If the directory cannot be read, all go, by clearing the autoclear bit (qcow2 specification, "Bitmaps extension").
+/// backups wrong. If the directory cannot be read, all go, extension included (qcow2 specification, "Bitmaps extension").
 /// </summary>
 internal sealed class BitmapRepair
 {
@@ -51,7 +51,7 @@ internal sealed class BitmapRepair
         List<BitmapDirectoryEntry> kept = directory ? [] : [.. walk.Entries.Where((_, i) => !bad.Contains(i))];
         if (kept.Count == 0)
         {
-            await HeaderRepair.WriteAutoclearAsync(_state.File, _layout.AutoclearFeatures & ~FeatureBits.Bitmaps);
+            await DropAllAsync();
         }
         else
         {
@@ -59,6 +59,21 @@ internal sealed class BitmapRepair
         }
 
         return true;
+    }
+
+    // The bit first: without it nobody believes the extension.
+    private async ValueTask DropAllAsync()
+    {
+        await HeaderRepair.WriteAutoclearAsync(_state.File, _layout.AutoclearFeatures & ~FeatureBits.Bitmaps);
+        try
+        {
+            await HeaderRewriter.RewriteAsync(
+                _state.File, order: null, header => header with { Extensions = [.. header.Extensions.Where(extension => extension.Type != HeaderExtensionType.Bitmaps)] });
+        }
+        catch (ImageFormatException)
+        {
+            // The header names structures that are still to be repaired. The extension stays, and is not valid.
+        }
     }
 
     private bool IsShared(long offset, long length)

@@ -12,13 +12,13 @@ internal sealed class CopiedFlags
 {
     private readonly ImageState _state;
     private readonly CheckedLayout _layout;
-    private readonly byte[] _l2;
+    private readonly CheckedL2Table _l2;
 
     internal CopiedFlags(ImageState state)
     {
         _state = state;
         _layout = state.Layout;
-        _l2 = new byte[_layout.ClusterSize];
+        _l2 = new CheckedL2Table(state.File, _layout);
     }
 
     /// <summary>Clears flags that must not be there, or with <paramref name="set"/> sets those that are missing.</summary>
@@ -55,12 +55,11 @@ internal sealed class CopiedFlags
 
     private async ValueTask CorrectTableAsync(long offset, bool set)
     {
-        await _state.File.ReadAsync(offset, _l2);
+        await _l2.LoadAsync(offset);
         bool changed = false;
-        for (int i = 0; i < _layout.L2Entries; i++)
+        for (int i = _l2.NextUsed(0); i < _layout.L2Entries; i = _l2.NextUsed(i + 1))
         {
-            Span<byte> bytes = _l2.AsSpan(i * _layout.L2EntrySize);
-            CheckedL2Entry entry = new(BinaryPrimitives.ReadUInt64BigEndian(bytes), 0);
+            CheckedL2Entry entry = _l2[i];
             if (entry.Kind(_layout) is not (ClusterKind.Normal or ClusterKind.ZeroAllocated))
             {
                 continue;
@@ -69,14 +68,14 @@ internal sealed class CopiedFlags
             bool right = _layout.HasDataFile || IsSingle(entry.HostOffset);
             if (right == set && entry.IsCopied != right)
             {
-                BinaryPrimitives.WriteUInt64BigEndian(bytes, entry.WithCopied(right).Word);
+                _l2[i] = entry.WithCopied(right);
                 changed = true;
             }
         }
 
         if (changed)
         {
-            await _state.File.WriteAsync(offset, _l2);
+            await _l2.StoreAsync(offset);
         }
     }
 

@@ -39,6 +39,8 @@ public static class ImageRepair
     /// <exception cref="Base.BlockIOException">The file cannot be read or written. What was written so far harms nobody.</exception>
     public static async ValueTask<RepairResult> RunAsync(StorageFile file, RepairMode mode, CheckOptions? options = null)
     {
+        CheckMemory memory = new();
+        options = (options ?? new CheckOptions()) with { Memory = memory };
         CheckReport before = await ConsistencyCheck.RunAsync(file, options);
         CheckReport after = before;
         if (mode == RepairMode.Leaks && before.RefcountsNeedRebuild)
@@ -50,7 +52,7 @@ public static class ImageRepair
         if (!before.IsClean)
         {
             await ClearUnknownAutoclearBitsAsync(file);
-            await (mode == RepairMode.Leaks ? FixLeaksAsync(file) : FixAllAsync(file, before));
+            await (mode == RepairMode.Leaks ? FixLeaksAsync(file, memory) : FixAllAsync(file, before, memory));
             await file.FlushAsync();
             after = await ConsistencyCheck.RunAsync(file, options);
             after.CorruptionsFixed = Math.Max(0, before.Corruptions - after.Corruptions);
@@ -65,35 +67,51 @@ public static class ImageRepair
         return new RepairResult(before, after);
     }
 
-    private static async ValueTask FixLeaksAsync(StorageFile file)
+    /// <summary>
+    /// The repair that opening a dirty image for writing needs (lazy refcounts after a crash): makes refcounts and COPIED flags exact and clears the dirty
+    /// bit. Gives nothing up: if more is wrong than that, the image stays as it is.
+    /// </summary>
+    /// <exception cref="ImageFormatException">The image needs a repair that somebody has to ask for.</exception>
+    public static async ValueTask RepairDirtyAsync(StorageFile file)
     {
-        ImageState state = await ImageState.CountAsync(file);
-        await new RefcountRepair(state).CorrectAsync(increase: false);
-        CheckReport rest = await ConsistencyCheck.RunAsync(file);
-        if (rest.Corruptions == rest.WrongCopiedFlags && rest.Leaks == 0 && rest.CheckErrors == 0)
+        CheckReport report = await ConsistencyCheck.RunAsync(file);
+        RepairResult? result = report.Corruptions == report.StaleRefcounts && report.CheckErrors == 0 ? await RunAsync(file, RepairMode.All) : null;
+        if (result is null || !result.After.IsClean)
         {
-            // A refcount that fell to one asks for its flag.
-            await CorrectFlagsAsync(state);
+            throw new ImageFormatException(
+                $"Could not open '{file.Name}': the image is marked dirty, and more is wrong with it than stale refcounts: {report.Corruptions} corruptions, {report.CheckErrors} check errors",
+                $"Open it read-only, or repair it: 'blockmount check -r all {file.Name}'");
         }
     }
 
-    private static async ValueTask FixAllAsync(StorageFile file, CheckReport before)
+    private static async ValueTask FixLeaksAsync(StorageFile file, CheckMemory memory)
+    {
+        await new RefcountRepair(await ImageState.CountAsync(file, memory)).CorrectAsync(increase: false);
+        CheckReport rest = await ConsistencyCheck.RunAsync(file, new CheckOptions { Memory = memory });
+        if (rest.Corruptions == rest.WrongCopiedFlags && rest.Leaks == 0 && rest.CheckErrors == 0)
+        {
+            // A refcount that fell to one asks for its flag.
+            await CorrectFlagsAsync(await ImageState.CountAsync(file, memory));
+        }
+    }
+
+    private static async ValueTask FixAllAsync(StorageFile file, CheckReport before, CheckMemory memory)
     {
         if (before.Corruptions > 0 || before.CheckErrors > 0)
         {
             int round = 0;
-            while (round < RoundsMax && await MendAsync(await ImageState.CountAsync(file)))
+            while (round < RoundsMax && await MendAsync(await ImageState.CountAsync(file, memory)))
             {
                 await file.FlushAsync();
                 round++;
             }
         }
 
-        ImageState state = await ImageState.CountAsync(file);
+        ImageState state = await ImageState.CountAsync(file, memory);
         RefcountRepair refcounts = new(state);
         if (await refcounts.NeedsRebuildAsync())
         {
-            state = await ImageState.CountAsync(file, countRefcountStructure: false);
+            state = await ImageState.CountAsync(file, memory, countRefcountStructure: false);
             CopiedFlags flags = new(state);
             await flags.RunAsync(set: false);
             await new RefcountRepair(state).RebuildAsync();

@@ -9,14 +9,14 @@ namespace BlockMount.Formats.Qcow2.Repair;
 /// </summary>
 internal sealed class ImageState
 {
-    private ImageState(StorageFile file, CheckedLayout layout, SnapshotList snapshots)
+    private ImageState(StorageFile file, CheckedLayout layout, SnapshotList snapshots, CheckMemory memory)
     {
         File = file;
         Layout = layout;
         Snapshots = snapshots;
         Report = new CheckReport();
-        Stored = new StoredRefcounts(file, layout);
-        References = new ClusterReferences(layout, Report, Array.MaxLength);
+        Stored = new StoredRefcounts(file, layout, memory);
+        References = new ClusterReferences(layout, Report, Array.MaxLength, memory);
         Walk = new ReferenceWalk(file, layout, snapshots, References, Stored, Report);
     }
 
@@ -34,11 +34,12 @@ internal sealed class ImageState
 
     internal CheckReport Report { get; }
 
+    /// <param name="memory">What was counted into it before must not be used any more.</param>
     /// <param name="countRefcountStructure">False leaves out the references to the refcount table and its blocks, because they are to be made anew.</param>
-    internal static async ValueTask<ImageState> CountAsync(StorageFile file, bool countRefcountStructure = true)
+    internal static async ValueTask<ImageState> CountAsync(StorageFile file, CheckMemory memory, bool countRefcountStructure = true)
     {
         CheckedLayout layout = await CheckedLayout.ReadAsync(file);
-        ImageState state = new(file, layout, await SnapshotList.ReadAsync(file, layout));
+        ImageState state = new(file, layout, await SnapshotList.ReadAsync(file, layout), memory);
         await state.Walk.RunAsync(progress: null, countRefcountStructure);
         return state;
     }

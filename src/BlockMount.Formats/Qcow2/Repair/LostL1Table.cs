@@ -73,15 +73,12 @@ internal static class LostL1Table
             return false;
         }
 
-        // An L2 table leads to clusters that are not COPIED tables of tables: its entries are judged like any other's.
-        byte[] table = new byte[layout.ClusterSize];
-        await state.File.ReadAsync(offset, table);
+        CheckedL2Table table = new(state.File, layout);
+        await table.LoadAsync(offset);
         EntryRepair entries = new(state);
-        for (int i = 0; i < layout.L2Entries; i++)
+        for (int i = table.NextUsed(0); i < layout.L2Entries; i = table.NextUsed(i + 1))
         {
-            ReadOnlySpan<byte> bytes = table.AsSpan(i * layout.L2EntrySize);
-            CheckedL2Entry l2 = new(BinaryPrimitives.ReadUInt64BigEndian(bytes), layout.HasSubclusters ? BinaryPrimitives.ReadUInt64BigEndian(bytes[8..]) : 0);
-            if (entries.Judge(l2, (long)i << layout.ClusterBits, out _) != EntryFate.Kept)
+            if (entries.Judge(table[i], (long)i << layout.ClusterBits, out _) != EntryFate.Kept)
             {
                 return false;
             }

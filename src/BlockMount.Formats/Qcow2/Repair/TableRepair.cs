@@ -15,7 +15,7 @@ internal sealed class TableRepair
     private readonly CheckedLayout _layout;
     private readonly EntryRepair _entries;
     private readonly FreshClusters _fresh;
-    private readonly byte[] _l2;
+    private readonly CheckedL2Table _l2;
     private readonly byte[] _copy;
 
     internal TableRepair(ImageState state, FreshClusters fresh)
@@ -24,7 +24,7 @@ internal sealed class TableRepair
         _layout = state.Layout;
         _entries = new EntryRepair(state);
         _fresh = fresh;
-        _l2 = new byte[_layout.ClusterSize];
+        _l2 = new CheckedL2Table(state.File, _layout);
         _copy = new byte[_layout.ClusterSize];
     }
 
@@ -101,10 +101,10 @@ internal sealed class TableRepair
     // A table whose entries all could be right; tables of guest data hardly ever do.
     private async ValueTask<bool> LooksLikeTableAsync(long offset)
     {
-        await _state.File.ReadAsync(offset, _l2);
+        await _l2.LoadAsync(offset);
         for (int i = 0; i < _layout.L2Entries; i++)
         {
-            if (_entries.Judge(Read(i), guestOffset: 0, out _) is not (EntryFate.Kept or EntryFate.CopyAway))
+            if (_entries.Judge(_l2[i], guestOffset: 0, out _) is not (EntryFate.Kept or EntryFate.CopyAway))
             {
                 return false;
             }
@@ -116,13 +116,13 @@ internal sealed class TableRepair
     // False if the cluster is no L2 table: others use it too, and not every entry could be right. Their bytes stay as they are.
     private async ValueTask<bool> MendL2TableAsync(long offset, int l1Index)
     {
-        await _state.File.ReadAsync(offset, _l2);
+        await _l2.LoadAsync(offset);
         bool othersToo = (_state.UsesOf(offset, _layout.ClusterSize) & ClusterUses.Kinds & ~ClusterUses.L2Table) != 0;
         bool changed = false;
         bool copied = false;
         for (int i = 0; i < _layout.L2Entries; i++)
         {
-            CheckedL2Entry entry = Read(i);
+            CheckedL2Entry entry = _l2[i];
             long guest = (l1Index * _layout.L1Coverage) + ((long)i << _layout.ClusterBits);
             EntryFate fate = _entries.Judge(entry, guest, out CheckedL2Entry mended);
             if (fate == EntryFate.Kept)
@@ -143,7 +143,7 @@ internal sealed class TableRepair
                 _ => mended,
             };
             copied |= fate == EntryFate.CopyAway;
-            Write(i, mended);
+            _l2[i] = mended;
             changed = true;
         }
 
@@ -163,7 +163,7 @@ internal sealed class TableRepair
             await _state.File.FlushAsync();
         }
 
-        await _state.File.WriteAsync(offset, _l2);
+        await _l2.StoreAsync(offset);
         Changed = true;
     }
 
@@ -179,22 +179,5 @@ internal sealed class TableRepair
         await _state.File.ReadAsync(entry.HostOffset, _copy);
         await _state.File.WriteAsync(place, _copy);
         return entry.WithOffset(place).WithCopied(true);
-    }
-
-    private CheckedL2Entry Read(int index)
-    {
-        ReadOnlySpan<byte> bytes = _l2.AsSpan(index * _layout.L2EntrySize);
-        return new CheckedL2Entry(
-            BinaryPrimitives.ReadUInt64BigEndian(bytes), _layout.HasSubclusters ? BinaryPrimitives.ReadUInt64BigEndian(bytes[8..]) : 0);
-    }
-
-    private void Write(int index, CheckedL2Entry entry)
-    {
-        Span<byte> bytes = _l2.AsSpan(index * _layout.L2EntrySize);
-        BinaryPrimitives.WriteUInt64BigEndian(bytes, entry.Word);
-        if (_layout.HasSubclusters)
-        {
-            BinaryPrimitives.WriteUInt64BigEndian(bytes[8..], entry.Bitmap);
-        }
     }
 }
