@@ -17,8 +17,10 @@ public enum ScheduleStepKind
 /// <param name="Offset">For Effect: first byte of the file that the call touches.</param>
 /// <param name="Length">For Effect: bytes that it touches; 0 for a flush.</param>
 /// <param name="ChangesLength">For Effect: the file may become longer or shorter by it.</param>
+/// <param name="File">For Effect: number of the file.</param>
 public readonly record struct ScheduleStep(
-    int Operation, int Number, ScheduleStepKind Kind, StorageCalls Call = StorageCalls.None, long Offset = 0, long Length = 0, bool ChangesLength = false)
+    int Operation, int Number, ScheduleStepKind Kind, StorageCalls Call = StorageCalls.None, long Offset = 0, long Length = 0, bool ChangesLength = false,
+    int File = 0)
 {
     /// <summary>The two are the same step, seen in two schedules.</summary>
     public bool IsSameAs(in ScheduleStep other) => Operation == other.Operation && Number == other.Number;
@@ -45,10 +47,10 @@ public readonly record struct ScheduleStep(
         }
 
         bool changes = ((Call | other.Call) & StorageCalls.Changes) != 0;
-        return changes && Offset < other.Offset + other.Length && other.Offset < Offset + Length;
+        return changes && File == other.File && Offset < other.Offset + other.Length && other.Offset < Offset + Length;
     }
 
     public override string ToString() => Kind == ScheduleStepKind.Run
         ? $"operation {Operation} runs (step {Number})"
-        : $"operation {Operation}: {Call} at {Offset} + {Length} takes effect (step {Number})";
+        : $"operation {Operation}: {Call} at {Offset} + {Length} of file {File} takes effect (step {Number})";
 }

@@ -15,14 +15,17 @@ public sealed class ScheduledFile : StorageFile
     private readonly Scheduler _scheduler;
     private readonly Func<int, int, bool> _mayMeet;
     private readonly List<InFlight> _inFlight = [];
+    private readonly int _number;
     private bool _flushFailed;
 
     /// <param name="mayMeet">
     /// Tells whether two operations work on the same guest clusters now, so that their calls may meet in one host range. A flush works on none: neither
     /// its tables nor its holes may meet anybody.
     /// </param>
-    public ScheduledFile(MemoryFile memory, Scheduler scheduler, Func<int, int, bool> mayMeet)
+    /// <param name="number">Tells the files of one image apart.</param>
+    public ScheduledFile(MemoryFile memory, Scheduler scheduler, Func<int, int, bool> mayMeet, int number = 0)
     {
+        _number = number;
         _memory = memory;
         _scheduler = scheduler;
         _mayMeet = mayMeet;
@@ -95,7 +98,7 @@ public sealed class ScheduledFile : StorageFile
         bool changesLength = call == StorageCalls.Resize || (call is StorageCalls.Write or StorageCalls.WriteZeroes && offset + length > _memory.Length);
         try
         {
-            await _scheduler.CallAsync(call, offset, length, changesLength, effect);
+            await _scheduler.CallAsync(_number, call, offset, length, changesLength, effect);
         }
         catch (BlockIOException) when (call == StorageCalls.Flush)
         {
@@ -112,7 +115,7 @@ public sealed class ScheduledFile : StorageFile
     {
         foreach (InFlight other in _inFlight)
         {
-            bool overlap = mine.Offset < other.Offset + other.Length && other.Offset < mine.Offset + mine.Length;
+            bool overlap = mine.Offset < other.End && other.Offset < mine.End;
             bool changes = ((mine.Call | other.Call) & StorageCalls.Changes) != 0;
             if (overlap && changes && mine.Operation != other.Operation && !_mayMeet(mine.Operation, other.Operation))
             {
@@ -123,6 +126,9 @@ public sealed class ScheduledFile : StorageFile
 
     private sealed record InFlight(int Operation, StorageCalls Call, long Offset, long Length)
     {
+        // The length of a compressed stream is known in sectors: its reader may read into the next stream, and ignores what it finds there.
+        internal long End => Offset + (Call == StorageCalls.Read ? Math.Max(Length - 511, 1) : Length);
+
         public override string ToString() => $"{Call} at {Offset} + {Length} by operation {Operation}";
     }
 }

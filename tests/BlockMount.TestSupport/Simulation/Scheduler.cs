@@ -42,7 +42,7 @@ public sealed class Scheduler
     {
         Operation operation = new(this, _operations.Count);
         _operations.Add(operation);
-        Add(operation, ScheduleStepKind.Run, new Waiting(_ => operation.Body = body()));
+        Add(operation.NextRun(), new Waiting(_ => operation.Body = body()));
     }
 
     /// <summary>Takes steps until every operation has ended.</summary>
@@ -83,14 +83,15 @@ public sealed class Scheduler
     }
 
     /// <summary>Makes a storage call of the running operation: it waits until its step is taken.</summary>
-    internal Task CallAsync(StorageCalls call, long offset, long length, bool changesLength, Func<ValueTask> effect)
+    internal Task CallAsync(int file, StorageCalls call, long offset, long length, bool changesLength, Func<ValueTask> effect)
     {
         CheckThread();
         Operation operation = _operations[Current];
         operation.Calls++;
         bool fails = Fault == (operation.Number, operation.Calls);
         TaskCompletionSource ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        Add(operation, ScheduleStepKind.Effect, new Waiting(Effect: fails ? Fail : effect, Ended: ended), call, offset, length, changesLength);
+        ScheduleStep step = new(operation.Number, operation.Steps++, ScheduleStepKind.Effect, call, offset, length, changesLength, file);
+        Add(step, new Waiting(Effect: fails ? Fail : effect, Ended: ended));
         return ended.Task;
 
         ValueTask Fail()
@@ -134,10 +135,9 @@ public sealed class Scheduler
         }
     }
 
-    private void Add(
-        Operation operation, ScheduleStepKind kind, Waiting waiting, StorageCalls call = StorageCalls.None, long offset = 0, long length = 0, bool changesLength = false)
+    private void Add(in ScheduleStep step, Waiting waiting)
     {
-        _possible.Add(new ScheduleStep(operation.Number, operation.Steps++, kind, call, offset, length, changesLength));
+        _possible.Add(step);
         _waiting.Add(waiting);
     }
 
@@ -163,10 +163,12 @@ public sealed class Scheduler
 
         internal int Calls { get; set; }
 
+        internal ScheduleStep NextRun() => new(Number, Steps++, ScheduleStepKind.Run);
+
         public override void Post(SendOrPostCallback d, object? state)
         {
             owner.CheckThread();
-            owner.Add(this, ScheduleStepKind.Run, new Waiting(d, state));
+            owner.Add(NextRun(), new Waiting(d, state));
         }
 
         public override void Send(SendOrPostCallback d, object? state) => d(state);

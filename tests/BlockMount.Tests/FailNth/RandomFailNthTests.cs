@@ -12,7 +12,7 @@ namespace BlockMount.Tests.FailNth;
 public sealed class RandomFailNthTests(ITestOutputHelper output)
 {
     private const int FirstSeed = 100_000;
-    private const int Seeds = 200;
+    private const int Seeds = 600;
     private const int SizeMax = 32 << 10;
 
     private static readonly WorkloadMix s_mix = new()
@@ -43,7 +43,7 @@ public sealed class RandomFailNthTests(ITestOutputHelper output)
             }
         }
 
-        output.WriteLine(TestBudget.Count(failures, "failing calls of random operations", 2_000));
+        output.WriteLine(TestBudget.Count(failures, "failing calls of random operations", 1_500));
     }
 
     // Growth of the refcount table: most calls of it are made nowhere else.
@@ -70,6 +70,7 @@ public sealed class RandomFailNthTests(ITestOutputHelper output)
         FailNthRun run = await FailNthRun.PrepareAsync(geometry, generator.Take(15));
         GuestOperation operation = generator.Next().ClippedTo(run.Size);
         FaultPlan plan = FailNthMatrix.s_plans[random.Next(FailNthMatrix.s_plans.Length)];
-        return operation.IsEmpty ? 0 : await run.FailEveryCallAsync(operation, plan, fromOpen: random.Next(2) == 0);
+        bool onDataFile = geometry.DataFile != DataFileKind.None && random.Next(2) == 0;
+        return operation.IsEmpty ? 0 : await run.FailEveryCallAsync(operation, plan, fromOpen: random.Next(2) == 0, onDataFile);
     }
 }

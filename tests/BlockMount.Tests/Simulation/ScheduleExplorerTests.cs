@@ -76,8 +76,8 @@ public sealed class ScheduleExplorerTests(ITestOutputHelper output)
     {
         Scheduler scheduler = new();
         ScheduledFile file = new(new MemoryFile("file", readOnly: false, new byte[4096]), scheduler, static (_, _) => false);
-        scheduler.Start(async () => await file.ReadAsync(0, new byte[512]));
-        scheduler.Start(async () => await file.WriteAsync(511, new byte[512]));
+        scheduler.Start(async () => await file.ReadAsync(0, new byte[1024]));
+        scheduler.Start(async () => await file.WriteAsync(512, new byte[512]));
         Exception?[] errors = scheduler.RunToEnd(new ReplayedChoices([]));
         Assert.IsType<SimulationException>(errors[1]);
     }

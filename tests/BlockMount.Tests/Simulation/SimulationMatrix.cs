@@ -10,7 +10,7 @@ internal static class SimulationMatrix
     private const int Clusters = 16;
 
     /// <summary>The names of the images, in the order in which they are simulated.</summary>
-    internal static readonly string[] s_images = ["warm", "cold", "backed", "lazy", "subclusters", "data"];
+    internal static readonly string[] s_images = ["warm", "cold", "backed", "lazy", "subclusters", "data-file"];
 
     /// <summary>
     /// An image of 16 clusters: 0 and 1 hold data, 2 zeros with a cluster behind them, 3 and 4 nothing, 5 and 6 data; inside the file one cluster is free.
@@ -25,7 +25,7 @@ internal static class SimulationMatrix
             "backed" => new() { ClusterBits = 10, Backing = BackingKind.Raw, Depth = 2, BackingSize = Clusters << 10 },
             "lazy" => new() { ClusterBits = 10, LazyRefcounts = true, DiscardNoUnref = true },
             "subclusters" => new() { ClusterBits = 14, ExtendedL2 = true, Size = 40 * 512 },
-            "data" => new() { ClusterBits = 10, DataFile = DataFileKind.Plain },
+            "data-file" => new() { ClusterBits = 10, DataFile = DataFileKind.Plain },
             _ => throw new ArgumentException($"no image is called '{name}'"),
         };
         geometry = geometry.ExtendedL2 ? geometry : geometry with { Size = (long)Clusters << geometry.ClusterBits };
@@ -57,6 +57,7 @@ internal static class SimulationMatrix
             new("write-reuse", On(GuestOperationKind.Write, 2, 1, size)),
             new("zero-keep", On(GuestOperationKind.Zero, 0, 2, size)),
             new("zero-unmap", On(GuestOperationKind.ZeroMayUnmap, 0, 3, size)),
+            // With a data file, which cannot hold compressed clusters, a write like others.
             new("write-compressed", On(GuestOperationKind.WriteCompressed, 0, wholeCluster, size)),
             new("discard", On(GuestOperationKind.Discard, 0, Math.Max(4, wholeCluster), size)),
             new("trim", On(GuestOperationKind.Discard, 0, Math.Max(2, wholeCluster), size), flush),
