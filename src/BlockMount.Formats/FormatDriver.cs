@@ -17,8 +17,8 @@ public enum ZeroFlags
 /// <summary>
 /// Answers where guest bytes live in one image, and allocates. It reads and writes metadata only: guest data is moved by the
 /// node above. It knows no graph and no job.
-/// <para>Threading: every method may be called from any thread. <see cref="ResizeAsync"/> and disposal need exclusive use
-/// (a drained section).</para>
+/// <para>Threading: every method may be called from any thread. <see cref="ResizeAsync"/>, changes of <see cref="Snapshots"/> and
+/// disposal need exclusive use (a drained section).</para>
 /// <para>Errors: <see cref="Base.BlockIOException"/>; an image found damaged is EIO with the place and the value.</para>
 /// </summary>
 public abstract class FormatDriver : IAsyncDisposable
@@ -43,6 +43,9 @@ public abstract class FormatDriver : IAsyncDisposable
 
     /// <summary>The backing file that the image names; null if none. Resolved by <see cref="OpenPolicy"/> only.</summary>
     public abstract BackingReference? Backing { get; }
+
+    /// <summary>Snapshots inside the image; null where the format has none.</summary>
+    public virtual IInternalSnapshots? Snapshots => null;
 
     /// <summary>
     /// Must be held from before a mapping or plan is asked for until the I/O it describes has ended: freed clusters are not

@@ -2,6 +2,7 @@ using BlockMount.Base;
 using BlockMount.Base.Async;
 using BlockMount.Block.Nodes;
 using BlockMount.Formats;
+using BlockMount.Formats.Qcow2.OnDisk;
 
 namespace BlockMount.Block.Devices;
 
@@ -277,6 +278,52 @@ public sealed class BlockDevice : IAsyncDisposable
         Resized?.Invoke(size);
     }
 
+    /// <summary>The internal snapshots of the active layer; none if it cannot have any.</summary>
+    public async ValueTask<IReadOnlyList<SnapshotEntry>> ListSnapshotsAsync()
+    {
+        await _gate.EnterAsync();
+        try
+        {
+            return _root.Snapshots is { } snapshots ? await snapshots.ListAsync() : [];
+        }
+        finally
+        {
+            _gate.Exit();
+        }
+    }
+
+    /// <summary>
+    /// Keeps the disk as it is under that name: requests in flight end before, later ones come after. Durable when it returns, as everything before is.
+    /// </summary>
+    /// <returns>The new snapshot's id.</returns>
+    /// <exception cref="BlockIOException">See <see cref="IInternalSnapshots"/>.</exception>
+    public async ValueTask<string> CreateSnapshotAsync(string name, SnapshotMoment moment)
+    {
+        string id = "";
+        await ChangeSnapshotsAsync(async snapshots => id = await snapshots.CreateAsync(name, moment));
+        return id;
+    }
+
+    /// <summary>
+    /// Makes the disk what it was when the snapshot was taken, <see cref="Size"/> included: requests in flight end before, later ones see the old state.
+    /// </summary>
+    /// <param name="idOrName">An id, else the first snapshot of that name.</param>
+    /// <exception cref="BlockIOException">See <see cref="IInternalSnapshots"/>.</exception>
+    public async ValueTask ApplySnapshotAsync(string idOrName)
+    {
+        long before = Size;
+        await ChangeSnapshotsAsync(snapshots => snapshots.ApplyAsync(idOrName));
+        if (Size != before)
+        {
+            Resized?.Invoke(Size);
+        }
+    }
+
+    /// <summary>Forgets a snapshot; what the disk holds does not change.</summary>
+    /// <param name="idOrName">An id, else the first snapshot of that name.</param>
+    /// <exception cref="BlockIOException">See <see cref="IInternalSnapshots"/>.</exception>
+    public ValueTask DeleteSnapshotAsync(string idOrName) => ChangeSnapshotsAsync(snapshots => snapshots.DeleteAsync(idOrName));
+
     /// <summary>
     /// Waits until no request is in flight, runs <paramref name="change"/>, which may replace the root, and lets requests in again.
     /// </summary>
@@ -301,6 +348,17 @@ public sealed class BlockDevice : IAsyncDisposable
         using AsyncMutex.Releaser held = await _exclusive.LockAsync();
         await _gate.CloseAsync();
         await _root.DisposeAsync();
+    }
+
+    private async ValueTask ChangeSnapshotsAsync(Func<IInternalSnapshots, ValueTask> change)
+    {
+        CheckWritable("snapshot");
+        await RunDrainedAsync(async root =>
+        {
+            await change(root.Snapshots ?? throw new BlockIOException(
+                Errno.EOPNOTSUPP, $"snapshot of '{Name}', whose format {root.DriverName} keeps none", "Use an overlay: 'blockmount create -f qcow2 -b IMAGE -F FORMAT NEW'"));
+            return root;
+        });
     }
 
     private async ValueTask FlushInsideAsync()

@@ -53,6 +53,11 @@ public sealed record ChainOpenOptions
     /// </summary>
     public long MetadataCacheBytes { get; init; } = 64L << 20;
 
+    /// <summary>
+    /// The internal snapshot of the active layer to show, by id or else by name; null shows its active state. Needs <see cref="ReadOnly"/>.
+    /// </summary>
+    public string? Snapshot { get; init; }
+
     /// <summary>Run-time options of a qcow2 active layer.</summary>
     public Qcow2RuntimeOptions Qcow2 { get; init; } = new();
 

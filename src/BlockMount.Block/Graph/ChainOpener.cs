@@ -125,6 +125,11 @@ public sealed class ChainOpener
         FormatDriver driver;
         if (link.Header is null)
         {
+            if (index == 0 && options.Snapshot is not null)
+            {
+                throw new BlockIOException(Errno.EOPNOTSUPP, $"opening snapshot '{options.Snapshot}' of '{link.Path}', whose format {link.Format} keeps none");
+            }
+
             driver = new RawDriver(link.File);
         }
         else
@@ -135,6 +140,7 @@ public sealed class ChainOpener
                 CacheBytes = cacheBytes,
                 CacheCleanInterval = options.Qcow2.CacheCleanInterval ?? Qcow2OpenOptions.CacheCleanIntervalDefault,
                 DiscardToHost = options.DiscardToHost,
+                Snapshot = index == 0 ? options.Snapshot : null,
                 DataFile = chain.DataFileOf(index),
                 PassDiscardSnapshot = options.DiscardToHost,
                 RepairDirty = options.RepairDirty,

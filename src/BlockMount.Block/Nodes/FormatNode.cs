@@ -51,6 +51,9 @@ public sealed class FormatNode : Node
     public override Node? Backing => _backing;
 
     /// <inheritdoc/>
+    public override IInternalSnapshots? Snapshots => _driver.Snapshots;
+
+    /// <inheritdoc/>
     public override async ValueTask ReadAsync(long offset, Memory<byte> buffer)
     {
         using MapLease lease = _driver.EnterLease();

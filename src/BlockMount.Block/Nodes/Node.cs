@@ -33,6 +33,9 @@ public abstract class Node : IAsyncDisposable
     /// <summary>The node whose content shows through where this one holds nothing; null at the base.</summary>
     public abstract Node? Backing { get; }
 
+    /// <summary>Snapshots inside the image; null where there are none to be had. Changes need a drained device.</summary>
+    public virtual IInternalSnapshots? Snapshots => null;
+
     /// <summary>Fills the buffer (not empty).</summary>
     public abstract ValueTask ReadAsync(long offset, Memory<byte> buffer);
 

@@ -12,7 +12,7 @@ internal static class CommandLine
 {
     private const int WidthMax = 79;
 
-    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "resize", "amend", "bitmap", "info", "check", "help"];
+    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "resize", "amend", "bitmap", "info", "check", "snapshot", "help"];
 
     /// <summary>True if <paramref name="word"/> begins the second grammar.</summary>
     public static bool IsVerb(string word) => s_verbs.Contains(word);

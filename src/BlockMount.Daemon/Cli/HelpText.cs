@@ -13,6 +13,7 @@ internal static class HelpText
                blockmount amend -o NAME=VALUE[,...] FILE
                blockmount bitmap --add|--remove|--clear|--enable|--disable FILE BITMAP
                blockmount info [--backing-chain] [--output json] FILE
+               blockmount snapshot [-l | -a NAME | -c NAME | -d NAME] IMAGE
                blockmount check [-r leaks|all] [--output json] IMAGE
         """;
 
@@ -47,6 +48,7 @@ internal static class HelpText
           cache.direct=on|off   bypass the host's page cache
           cache.no-flush=on|off do not pass flushes on; a power cut may cost everything
           workers=N             FUSE worker threads (default: by processors)
+          snapshot=NAME         show an internal snapshot (by id or name); needs ro
           backing_format=FMT    format of a backing file whose image names none
           data_file=PATH        the image's data file, instead of the one it names
           cache-size=SIZE       memory for cached metadata of the chain (64M)
@@ -63,6 +65,7 @@ internal static class HelpText
           amend, bitmap         change an image's version, refcounts and other
                                 properties; change its persistent bitmaps
           check                 check and repair images; a repair can be undone
+          snapshot              internal snapshots, with qemu-img's options
 
         Examples:
           blockmount vm.qcow2 /mnt/vm.img

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text;
 using BlockMount.Base;
 using BlockMount.Formats;
@@ -24,7 +23,11 @@ internal static class InfoText
         if (image.Header is { } header)
         {
             DescribeHeader(text, inspected, header);
-            DescribeSnapshots(text, image.Snapshots);
+            foreach (string line in SnapshotListText.Lines(image.Snapshots))
+            {
+                Line(text, line);
+            }
+
             DescribeFeatures(text, header, image.Bitmaps);
         }
 
@@ -63,33 +66,6 @@ internal static class InfoText
                 Line(text, $"backing file format: {backing.Format}");
             }
         }
-    }
-
-    private static void DescribeSnapshots(StringBuilder text, IReadOnlyList<SnapshotEntry> snapshots)
-    {
-        if (snapshots.Count == 0)
-        {
-            return;
-        }
-
-        Line(text, "Snapshot list:");
-        Line(text, $"{"ID",-10}{"TAG",-17}{"VM SIZE",8}{"DATE",20}{"VM CLOCK",13}{"ICOUNT",11}");
-        foreach (SnapshotEntry snapshot in snapshots)
-        {
-            string date = DateTimeOffset.FromUnixTimeSeconds(snapshot.DateSeconds).ToLocalTime()
-                .ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture);
-            string icount = snapshot.InstructionCount?.ToString(CultureInfo.InvariantCulture) ?? "";
-            string size = ByteSize.Format(snapshot.VmStateSize);
-            Line(text, $"{snapshot.Id,-9} {snapshot.Name,-16} {size,8}{date,20}{Clock(snapshot.VmClockNanoseconds),13}{icount,11}");
-        }
-    }
-
-    private static string Clock(ulong nanoseconds)
-    {
-        ulong seconds = nanoseconds / 1_000_000_000;
-        ulong milliseconds = nanoseconds / 1_000_000 % 1000;
-        return string.Create(
-            CultureInfo.InvariantCulture, $"{seconds / 3600:00}:{seconds / 60 % 60:00}:{seconds % 60:00}.{milliseconds:000}");
     }
 
     private static void DescribeFeatures(StringBuilder text, Qcow2Header header, BitmapDirectory bitmaps)
@@ -145,14 +121,6 @@ internal static class InfoText
 
     private static string Word(bool value) => value ? "true" : "false";
 
-    // Names come out of the image: nothing of them may move the cursor of the terminal.
-    private static void Line(StringBuilder text, string line)
-    {
-        foreach (char c in line)
-        {
-            text.Append(char.IsControl(c) ? '?' : c);
-        }
-
-        text.Append('\n');
-    }
+    // Names come out of the image.
+    private static void Line(StringBuilder text, string line) => text.Append(SnapshotListText.Printable(line)).Append('\n');
 }

@@ -69,6 +69,11 @@ internal static class MountCommand
             throw new UsageException("-o growable needs a writable disk", "Leave out growable or the read-only option.");
         }
 
+        if (request.Options is { Snapshot: not null, ReadOnly: false })
+        {
+            throw new UsageException("-o snapshot=NAME can be shown read-only only", "Write -o ro,snapshot=NAME.");
+        }
+
         CheckFormat(request.Format, "--format");
         CheckFormat(request.Options.BackingFormat, "-o backing_format");
         if (request.Id is not null && !DaemonRegistry.IsValidId(request.Id))

@@ -11,7 +11,7 @@ public static class MountOptionParser
     private static readonly string[] s_known =
     [
         "ro", "rw", "allow_other", "growable", "share_rw", "discard", "cache", "cache.direct", "cache.no-flush",
-        "uid", "gid", "mode", "umask", "workers", "backing_format", "data_file",
+        "uid", "gid", "mode", "umask", "workers", "backing_format", "data_file", "snapshot",
         .. Qcow2OptionParser.Names,
     ];
 
@@ -53,6 +53,7 @@ public static class MountOptionParser
         "mode" => options with { Mode = (uint)Number(name, value, 8, 0x1FF) },
         "umask" => options with { Mode = 0x1B6 & ~(uint)Number(name, value, 8, 0x1FF) },
         "workers" => options with { Workers = (int)Number(name, value, 10, WorkersMax) },
+        "snapshot" => options with { Snapshot = Need(name, value) },
         "backing_format" => options with { BackingFormat = Need(name, value) },
         "data_file" or "data-file" => options with { DataFile = Need(name, value) },
         _ when Qcow2OptionParser.TryApply(options.Qcow2, name, value) is { } qcow2 => options with { Qcow2 = qcow2 },

@@ -64,6 +64,9 @@ public sealed record MountOptions
     /// <summary>FUSE worker threads; 0 chooses.</summary>
     public int Workers { get; init; }
 
+    /// <summary>The internal snapshot to show, by id or else by name; null shows the disk as it is.</summary>
+    public string? Snapshot { get; init; }
+
     /// <summary>Format of the first backing file where the image does not name it.</summary>
     public string? BackingFormat { get; init; }
 

@@ -28,6 +28,7 @@ internal static class Composition
             BitmapCommand.Build(PosixStorage.Instance),
             InfoCommand.Build(PosixStorage.Instance),
             CheckCommand.Build(PosixStorage.Instance),
+            SnapshotCommand.Build(PosixStorage.Instance),
         ];
 
     /// <summary>Opens the image and everything it stands on; the caller owns the node.</summary>
@@ -46,6 +47,7 @@ internal static class Composition
             NoFlush = options.NoFlush,
             ShareWrite = options.ShareWrite,
             DiscardToHost = options.Discard,
+            Snapshot = options.Snapshot,
             OnCorruption = onCorruption,
             Qcow2 = options.Qcow2,
         });

@@ -5,6 +5,7 @@ using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.Compression;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Formats.Qcow2.Snapshots;
 using BlockMount.Formats.Qcow2.Translation;
 using BlockMount.Storage;
 
@@ -19,36 +20,45 @@ public sealed class Qcow2Driver : FormatDriver
     private readonly StorageFile _file;
     private readonly StorageFile? _dataFile;
     private readonly Geometry _geometry;
-    private readonly MappingLookup _lookup;
     private readonly CompressedClusters _compressed;
     private readonly ImageHealth _health;
-    private readonly WriteSide? _write;
-    private readonly CacheCleaner? _cleaner;
+    private readonly IncompatibleFeatures? _features;
+    private readonly Qcow2OpenOptions _options;
 
-    // Changed only under exclusive use, by ResizeAsync and SetBackingReferenceAsync.
+    // Changed only under exclusive use, by ResizeAsync, SetBackingReferenceAsync and SwitchAsync.
     private long _virtualSize;
     private Qcow2Header _header;
 
+    // Replaced only under exclusive use, by SwitchAsync.
+    private MappingLookup _lookup;
+    private WriteSide? _write;
+    private CacheCleaner? _cleaner;
+
+    // Set under exclusive use when nobody knows which tables the header names: writing in place might change a snapshot.
+    private BlockIOException? _switchFailure;
+
     private Qcow2Driver(
         StorageFile file,
-        StorageFile? dataFile,
+        Qcow2OpenOptions options,
         Qcow2Header header,
         Geometry geometry,
-        MappingLookup lookup,
         CompressedClusters compressed,
         ImageHealth health,
-        WriteSide? write,
-        CacheCleaner? cleaner)
+        IncompatibleFeatures? features,
+        OpenTables tables)
     {
-        _cleaner = cleaner;
+        _options = options;
+        _features = features;
         _health = health;
         _file = file;
-        _dataFile = dataFile;
+        _dataFile = options.DataFile;
         _header = header;
         _geometry = geometry;
-        _lookup = lookup;
         _compressed = compressed;
-        _write = write;
+        _lookup = tables.Lookup;
+        _write = tables.Write;
+        _cleaner = tables.StartCleaner(options);
+        Snapshots = new Qcow2Snapshots(this, file, discardFreed: options.PassDiscardSnapshot);
         // As QEMU: a size that is no multiple of a sector is rounded down.
         _virtualSize = Alignment.Down(header.Size, 512);
     }
@@ -74,7 +84,10 @@ public sealed class Qcow2Driver : FormatDriver
     /// <inheritdoc/>
     public override BackingReference? Backing => _header.Backing;
 
-    /// <summary>The header as it was when the image was opened, with the backing reference of today.</summary>
+    /// <inheritdoc/>
+    public override IInternalSnapshots Snapshots { get; }
+
+    /// <summary>The header as it was when the image was opened or its snapshots last changed, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
 
     /// <summary>The persistent bitmaps of a writable image; null if the image is open read-only (see <see cref="LoadBitmapsAsync"/>).</summary>
@@ -99,23 +112,18 @@ public sealed class Qcow2Driver : FormatDriver
                 $"Could not open '{file.Name}': {(header.HasDataFile ? "its data file is missing" : "a data file was given, but the image has none")}");
         }
 
-        CacheSizes sizes = CacheSizes.For(header, options, file.Name);
-        Geometry geometry = new(header, sizes.L2SliceSize);
+        Geometry geometry = new(header, CacheSizes.For(header, options, file.Name).L2SliceSize);
+        if (options.Snapshot is not null)
+        {
+            header = await SnapshotAsDevice.SelectAsync(file, header, geometry, options);
+        }
+
         bool hasFeatureBits = !options.ReadOnly && header.Version >= 3;
         IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
         ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
-        OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
-        L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size);
-        MetadataCache l2 = new(file, sizes.L2SliceSize, sizes.L2Slices);
-        GuestTables tables = new(health, geometry, l1, l2);
-        MappingLookup lookup = new(file, options.DataFile ?? file, geometry, tables, checks);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        MetadataCache refcounts = new(file, geometry.RefcountSliceSize, sizes.RefcountSlices);
-        WriteSide? write = options.ReadOnly
-            ? null
-            : await WriteSide.OpenAsync(file, header, geometry, tables, refcounts, lookup, compressed, checks, features, options);
-        CacheCleaner? cleaner = options.CacheCleanInterval > TimeSpan.Zero ? new CacheCleaner(options.Time, options.CacheCleanInterval, [l2, refcounts]) : null;
-        return new Qcow2Driver(file, options.DataFile, header, geometry, lookup, compressed, health, write, cleaner);
+        OpenTables tables = await OpenTablesAsync(file, header, geometry, compressed, health, features, options, bitmaps: null);
+        return new Qcow2Driver(file, options, header, geometry, compressed, health, features, tables);
     }
 
     /// <inheritdoc/>
@@ -319,8 +327,88 @@ public sealed class Qcow2Driver : FormatDriver
         get
         {
             _health.ThrowIfCorrupt("change");
+            if (_switchFailure is not null)
+            {
+                throw new BlockIOException(
+                    _switchFailure.Errno, $"change of '{_file.Name}' after its header could not be changed", "Close the image and open it again", _switchFailure);
+            }
+
             return _write ?? throw new BlockIOException(Errno.EROFS, $"change of '{_file.Name}'");
         }
+    }
+
+    /// <summary>
+    /// Replaces the tables in force at one instant (<see cref="ShadowChange"/>). Needs exclusive use. On failure the image is as it was and can be used, or,
+    /// if the header could not be written, takes no more writes until it is opened again.
+    /// </summary>
+    /// <param name="plan">Writes the new tables, flushes them, and says what the header must name.</param>
+    internal async ValueTask SwitchAsync(Func<ShadowContext, ValueTask<HeaderSwitch>> plan)
+    {
+        WriteSide write = Writable;
+        await write.Metadata.FlushForCloseAsync();
+        using AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync();
+        await SwitchLockedAsync(write, plan);
+    }
+
+    private async ValueTask SwitchLockedAsync(WriteSide write, Func<ShadowContext, ValueTask<HeaderSwitch>> plan)
+    {
+        if (!write.Metadata.IsQuarantineEmpty)
+        {
+            throw new BlockIOException(Errno.EIO, $"freeing clusters of '{_file.Name}' before its tables are changed");
+        }
+
+        ShadowChange change = new(_file, _geometry, write.Tables, write.Metadata);
+        try
+        {
+            // Anew from the file: other owners of parts of it (bitmaps, feature bits) have changed theirs.
+            Qcow2Header present = await Qcow2HeaderReader.LoadAsync(_file);
+            HeaderSwitch next = await plan(new ShadowContext(present, _geometry, _virtualSize, write.Tables.L1, write.Refcounts, change));
+            Qcow2Header header = next.ApplyTo(present);
+            // Opened before the switch, so that nothing can fail after it.
+            OpenTables opened = await OpenTablesAsync(_file, header, _geometry, _compressed, _health, _features, _options, write.Bitmaps);
+            await change.SwitchAsync(next);
+            _header = header;
+            _lookup = opened.Lookup;
+            _write = opened.Write;
+            _virtualSize = next.Size;
+            _compressed.Clear();
+            await (_cleaner?.DisposeAsync() ?? ValueTask.CompletedTask);
+            _cleaner = opened.StartCleaner(_options);
+        }
+        catch (Exception error) when (change.IsSwitching)
+        {
+            _switchFailure = error as BlockIOException ?? new BlockIOException(Errno.EIO, $"changing the header of '{_file.Name}'", innerException: error);
+            throw;
+        }
+        catch
+        {
+            await change.GiveBackAsync();
+            throw;
+        }
+    }
+
+    // What depends on the tables that the header names. bitmaps: those of the same image, which is open already.
+    private static async ValueTask<OpenTables> OpenTablesAsync(
+        StorageFile file,
+        Qcow2Header header,
+        Geometry geometry,
+        CompressedClusters compressed,
+        ImageHealth health,
+        IncompatibleFeatures? features,
+        Qcow2OpenOptions options,
+        PersistentBitmapStore? bitmaps)
+    {
+        CacheSizes sizes = CacheSizes.For(header, options, file.Name);
+        OverlapChecks checks = new(geometry, health, new MetadataMap(), options.OverlapCheck);
+        L1Table l1 = await L1Table.LoadAsync(file, header.L1TableOffset, header.L1Size, (int)geometry.L1EntriesFor(header.Size));
+        MetadataCache l2 = new(file, sizes.L2SliceSize, sizes.L2Slices);
+        GuestTables tables = new(health, geometry, l1, l2);
+        MappingLookup lookup = new(file, options.DataFile ?? file, geometry, tables, checks);
+        MetadataCache refcounts = new(file, geometry.RefcountSliceSize, sizes.RefcountSlices);
+        WriteSide? write = options.ReadOnly
+            ? null
+            : await WriteSide.OpenAsync(file, header, geometry, tables, refcounts, lookup, compressed, checks, features, options, bitmaps);
+        return new OpenTables(lookup, write, [l2, refcounts]);
     }
 
     private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
@@ -367,10 +455,21 @@ public sealed class Qcow2Driver : FormatDriver
         }
     }
 
+    /// <summary>What depends on the tables that the header names.</summary>
+    /// <param name="Write">Null for a read-only image.</param>
+    private sealed record OpenTables(MappingLookup Lookup, WriteSide? Write, IReadOnlyList<MetadataCache> Caches)
+    {
+        /// <summary>Watches the caches; the caller disposes it. Null if they are to stay as they are.</summary>
+        internal CacheCleaner? StartCleaner(Qcow2OpenOptions options) =>
+            options.CacheCleanInterval > TimeSpan.Zero ? new CacheCleaner(options.Time, options.CacheCleanInterval, Caches) : null;
+    }
+
     /// <summary>What a writable image has beyond a readable one.</summary>
     private sealed class WriteSide
     {
         private WriteSide(
+            GuestTables tables,
+            RefcountTable refcounts,
             ReclaimEpoch epoch,
             MetadataWriter metadata,
             WritePreparation preparation,
@@ -381,6 +480,8 @@ public sealed class Qcow2Driver : FormatDriver
             PersistentBitmapStore bitmaps,
             RawDataFile? rawData)
         {
+            Tables = tables;
+            Refcounts = refcounts;
             RawData = rawData;
             Epoch = epoch;
             Metadata = metadata;
@@ -391,6 +492,10 @@ public sealed class Qcow2Driver : FormatDriver
             Resize = resize;
             Bitmaps = bitmaps;
         }
+
+        internal GuestTables Tables { get; }
+
+        internal RefcountTable Refcounts { get; }
 
         internal ReclaimEpoch Epoch { get; }
 
@@ -421,7 +526,8 @@ public sealed class Qcow2Driver : FormatDriver
             CompressedClusters compressed,
             OverlapChecks checks,
             IncompatibleFeatures? features,
-            Qcow2OpenOptions options)
+            Qcow2OpenOptions options,
+            PersistentBitmapStore? openBitmaps)
         {
             StorageFile? dataFile = options.DataFile;
             RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(dataFile!, options.DiscardToHost) : null;
@@ -430,13 +536,17 @@ public sealed class Qcow2Driver : FormatDriver
             HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
             RefcountTable refcounts = await RefcountTable.LoadAsync(file, geometry, blocks, order, checks, location);
             await TableRegistration.RunAsync(file, header, geometry, tables.L1, checks, options.OverlapCheck);
-            BitmapDirectory directory = await DirectoryOnDisk.LoadAsync(file, header, geometry, checks);
-            ulong maintained = FeatureBits.AutoclearMaintained
-                & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps)
-                & ~(rawData is null ? FeatureBits.RawExternalData : 0);
-            if ((header.AutoclearFeatures & ~maintained) != 0)
+            BitmapDirectory directory = BitmapDirectory.Empty;
+            if (openBitmaps is null)
             {
-                await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, header.AutoclearFeatures & maintained);
+                directory = await DirectoryOnDisk.LoadAsync(file, header, geometry, checks);
+                ulong maintained = FeatureBits.AutoclearMaintained
+                    & ~(directory.Problem is null ? 0 : FeatureBits.Bitmaps)
+                    & ~(rawData is null ? FeatureBits.RawExternalData : 0);
+                if ((header.AutoclearFeatures & ~maintained) != 0)
+                {
+                    await HeaderUpdate.WriteAutoclearFeaturesAsync(file, order, header.AutoclearFeatures & maintained);
+                }
             }
 
             ClusterAllocator allocator = new(file, geometry, refcounts, order, checks);
@@ -453,6 +563,8 @@ public sealed class Qcow2Driver : FormatDriver
                 header.Backing is not null,
                 options.DiscardNoUnref && !geometry.HasDataFile);
             return new WriteSide(
+                tables,
+                refcounts,
                 epoch,
                 metadata,
                 new WritePreparation(dataFile ?? file, geometry, tables, lookup, metadata),
@@ -460,7 +572,7 @@ public sealed class Qcow2Driver : FormatDriver
                 new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
                 drop,
                 new Qcow2Resize(file, geometry, tables, lookup, metadata, drop, rawData),
-                await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory, header.Size),
+                openBitmaps?.MoveTo(tables, metadata) ?? await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory, header.Size),
                 rawData);
         }
     }

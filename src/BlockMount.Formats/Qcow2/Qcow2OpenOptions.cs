@@ -40,6 +40,12 @@ public sealed record Qcow2OpenOptions
     /// <summary>Space that the guest discards or zeroes away goes back to the host file system (option pass-discard-request).</summary>
     public bool DiscardToHost { get; init; } = true;
 
+    /// <summary>
+    /// The internal snapshot to show, by id or else by name, instead of the active state; null shows the active state. Only with
+    /// <see cref="ReadOnly"/>.
+    /// </summary>
+    public string? Snapshot { get; init; }
+
     /// <summary>So does the space of deleted snapshots (option pass-discard-snapshot).</summary>
     public bool PassDiscardSnapshot { get; init; } = true;
 

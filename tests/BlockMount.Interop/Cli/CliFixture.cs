@@ -11,6 +11,9 @@ public abstract class CliFixture : IAsyncLifetime, IDisposable
 {
     private readonly ScratchFolder _folder = new();
 
+    /// <summary>The test's folder.</summary>
+    protected ScratchFolder Folder => _folder;
+
     /// <summary>Absolute path of a name in the test's folder.</summary>
     protected string this[string name] => _folder[name];
 

@@ -15,6 +15,7 @@ public sealed class CrashWorkload
     private readonly MemoryFile? _data;
     private readonly Func<ValueTask>? _pause;
     private readonly Mutant? _mutant;
+    private readonly SnapshotModel _snapshots;
     private ObservedDisk _disk = null!;
 
     private CrashWorkload(
@@ -27,6 +28,7 @@ public sealed class CrashWorkload
         InitialData = data?.ToArray() ?? [];
         _pause = pause;
         _mutant = mutant;
+        _snapshots = new SnapshotModel(chain, top);
         InitialFile = top.ToArray();
         Reference = new ReferenceImage(sizeMax, content, Log.Tick);
     }
@@ -103,6 +105,6 @@ public sealed class CrashWorkload
     {
         RecordingFile? data = _data is null ? null : new RecordingFile(_data.Reopen(), DataLog!, _pause);
         TestDisk disk = await _chain.OpenDiskAsync(new RecordingFile(_top.Reopen(), Log, _pause), _mutant, data);
-        _disk = new ObservedDisk(disk, Reference, Log.Tick, concurrent: _pause is not null);
+        _disk = new ObservedDisk(disk, Reference, Log.Tick, concurrent: _pause is not null) { Snapshots = _snapshots };
     }
 }

@@ -102,6 +102,17 @@ public sealed class TestChain
         }
     }
 
+    /// <summary>What an internal snapshot of <paramref name="top"/>, which is closed afterwards, holds.</summary>
+    public async ValueTask<byte[]> ReadSnapshotAsync(StorageFile top, string name)
+    {
+        Node? below = await OpenBackingAsync();
+        FormatNode node = new(top.Name, top.Name, await OpenDriverAsync(top, readOnly: true, snapshot: name), below);
+        await using BlockDevice device = new("snapshot", node, readOnly: true);
+        byte[] content = new byte[device.Size];
+        await device.ReadAsync(0, content);
+        return content;
+    }
+
     /// <summary>
     /// Writes the chain into host files, for tools to open: "base0", "base1", ..., the top as <paramref name="topName"/>, and its data file as
     /// "data", as they are now.
@@ -177,11 +188,12 @@ public sealed class TestChain
         return below;
     }
 
-    private async ValueTask<FormatDriver> OpenDriverAsync(StorageFile file, bool readOnly, StorageFile? data = null)
+    private async ValueTask<FormatDriver> OpenDriverAsync(StorageFile file, bool readOnly, StorageFile? data = null, string? snapshot = null)
     {
         Qcow2OpenOptions options = new()
         {
             ReadOnly = readOnly,
+            Snapshot = snapshot,
             CacheBytes = Geometry.TinyCache ? 1 : PlentyOfCache,
             DiscardToHost = Geometry.DiscardToHost,
             DataFile = data,

@@ -38,8 +38,13 @@ public sealed class TestDisk : IAsyncDisposable
         GuestOperationKind.Discard => Device.DiscardAsync(operation.Offset, operation.Length),
         GuestOperationKind.Flush => Device.FlushAsync(),
         GuestOperationKind.Resize => Device.ResizeAsync(operation.Offset),
+        GuestOperationKind.SnapshotCreate => CreateSnapshotAsync(operation.SnapshotName),
+        GuestOperationKind.SnapshotApply => Device.ApplySnapshotAsync(operation.SnapshotName),
+        GuestOperationKind.SnapshotDelete => Device.DeleteSnapshotAsync(operation.SnapshotName),
         _ => ValueTask.CompletedTask,
     };
+
+    private async ValueTask CreateSnapshotAsync(string name) => await Device.CreateSnapshotAsync(name, SnapshotModel.Moment);
 
     // A disk of another size (a workload that was shortened) may have left no whole clusters of it: then it is a normal write.
     private ValueTask WriteCompressedAsync(GuestOperation operation)

@@ -20,6 +20,9 @@ public sealed class DiskModel
     /// <summary>A model that goes on by itself.</summary>
     public DiskModel Clone() => new(_content);
 
+    /// <summary>The disk holds something else from now on, of another size perhaps; copied.</summary>
+    public void Replace(ReadOnlySpan<byte> content) => _content = content.ToArray();
+
     /// <summary>
     /// Does what <paramref name="operation"/> (clipped to the disk) does to the content. A discard counts as zeroing everything in its range, which the
     /// disk need not do: who compares must allow for what it kept.
@@ -41,7 +44,7 @@ public sealed class DiskModel
                 Array.Resize(ref _content, (int)operation.Offset);
                 break;
             default:
-                // Reads, flushes and reopening change nothing.
+                // Reads, flushes and reopening change nothing; snapshots are the business of SnapshotModel.
                 break;
         }
     }

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace BlockMount.TestSupport.Model;
 
 /// <summary>
@@ -20,17 +22,32 @@ public enum GuestOperationKind
 
     /// <summary>Write whole clusters compressed; data that compresses badly or not at all is among them.</summary>
     WriteCompressed,
+
+    /// <summary>Take an internal snapshot. The stamp names it.</summary>
+    SnapshotCreate,
+
+    /// <summary>Go back to the internal snapshot that the stamp names; nothing if there is none.</summary>
+    SnapshotApply,
+
+    /// <summary>Delete the internal snapshot that the stamp names; nothing if there is none.</summary>
+    SnapshotDelete,
 }
 
 /// <summary>One operation of a workload.</summary>
 /// <param name="Offset">First byte; for Resize the new size.</param>
 /// <param name="Length">Bytes; 0 where there is no range.</param>
-/// <param name="Stamp">Decides the bytes of a write.</param>
+/// <param name="Stamp">Decides the bytes of a write; names a snapshot.</param>
 public readonly record struct GuestOperation(GuestOperationKind Kind, long Offset, int Length, int Stamp)
 {
     /// <summary>It acts on <see cref="Length"/> bytes at <see cref="Offset"/>, which must lie inside the disk.</summary>
     public bool HasRange => Kind is GuestOperationKind.Read or GuestOperationKind.Write or GuestOperationKind.Zero or GuestOperationKind.ZeroMayUnmap
         or GuestOperationKind.Discard or GuestOperationKind.WriteCompressed;
+
+    /// <summary>It is about an internal snapshot.</summary>
+    public bool IsSnapshot => Kind is GuestOperationKind.SnapshotCreate or GuestOperationKind.SnapshotApply or GuestOperationKind.SnapshotDelete;
+
+    /// <summary>Name of the snapshot that the operation is about.</summary>
+    public string SnapshotName => string.Create(CultureInfo.InvariantCulture, $"s{Stamp}");
 
     /// <summary>It has a range of which nothing is left: there is nothing to do.</summary>
     public bool IsEmpty => HasRange && Length == 0;

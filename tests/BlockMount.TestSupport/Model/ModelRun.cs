@@ -18,6 +18,7 @@ public sealed class ModelRun
     private readonly Mutant? _mutant;
     private readonly byte[] _buffer;
     private readonly DiskModel _model;
+    private readonly SnapshotModel _snapshots;
     private TestDisk _disk;
 
     private ModelRun(TestChain chain, TestDisk disk, long sizeMax, Mutant? mutant)
@@ -27,6 +28,7 @@ public sealed class ModelRun
         _disk = disk;
         _model = new DiskModel(chain.InitialContent);
         _buffer = new byte[sizeMax];
+        _snapshots = new SnapshotModel(chain, chain.Top);
     }
 
     /// <summary>The disk's content as it must be.</summary>
@@ -94,6 +96,13 @@ public sealed class ModelRun
                 _disk = await _chain.OpenDiskAsync(_chain.Top.Reopen(), _mutant);
                 await CompareAsync(0, _model.Size);
                 break;
+            case GuestOperationKind.Resize when _snapshots.ForbidsResize:
+                break;
+            case GuestOperationKind.SnapshotCreate:
+            case GuestOperationKind.SnapshotApply:
+            case GuestOperationKind.SnapshotDelete:
+                await ChangeSnapshotsAsync(operation);
+                break;
             default:
                 await _disk.ApplyAsync(operation);
                 _model.Apply(operation);
@@ -104,6 +113,31 @@ public sealed class ModelRun
 
                 break;
         }
+    }
+
+    private async ValueTask ChangeSnapshotsAsync(GuestOperation operation)
+    {
+        string name = operation.SnapshotName;
+        switch (operation.Kind)
+        {
+            case GuestOperationKind.SnapshotCreate when await _snapshots.CreateAsync(_disk.Device, name) is { } taken:
+                if (!taken.AsSpan().SequenceEqual(_model.Content.Span))
+                {
+                    throw new ModelMismatchException("the new snapshot holds something else than the disk");
+                }
+
+                break;
+            case GuestOperationKind.SnapshotApply when await _snapshots.ApplyAsync(_disk.Device, name):
+                _model.Replace(_snapshots.Find(name));
+                break;
+            case GuestOperationKind.SnapshotDelete when await _snapshots.DeleteAsync(_disk.Device, name):
+                break;
+            default:
+                return;
+        }
+
+        await CompareAsync(0, _model.Size);
+        await CheckFileAsync();
     }
 
     // Every whole cluster may have become zeros; everything else stays.
@@ -159,11 +193,17 @@ public sealed class ModelRun
             throw new ModelMismatchException("after a clean close the raw data file is another disk than the image");
         }
 
+        await CheckFileAsync();
+        await _snapshots.CheckAsync();
+    }
+
+    private async ValueTask CheckFileAsync()
+    {
         MemoryFile file = _chain.Top.Reopen(readOnly: true);
         CheckReport report = await ConsistencyCheck.RunAsync(file);
         if (!report.IsClean)
         {
-            throw new ModelMismatchException($"after a clean close: {report}");
+            throw new ModelMismatchException($"with nothing in memory that waits to be written: {report}");
         }
     }
 }

@@ -29,6 +29,9 @@ public sealed class ObservedDisk
     /// <summary>Sees what each read returned; may be null.</summary>
     public Action<byte[]>? Read { get; init; }
 
+    /// <summary>The snapshots; without it operations about them are left out.</summary>
+    public SnapshotModel? Snapshots { get; init; }
+
     /// <summary>The disk's size now, in bytes.</summary>
     public long Size => _disk.Device.Size;
 
@@ -63,6 +66,17 @@ public sealed class ObservedDisk
                 await _disk.ApplyAsync(operation);
                 _reference.EndFlush(begin);
                 break;
+            case GuestOperationKind.SnapshotCreate:
+                await CreateSnapshotAsync(operation);
+                break;
+            case GuestOperationKind.SnapshotApply:
+                await ApplySnapshotAsync(operation);
+                break;
+            case GuestOperationKind.SnapshotDelete:
+                await DeleteSnapshotAsync(operation);
+                break;
+            case GuestOperationKind.Resize when Snapshots?.ForbidsResize == true:
+                break;
             case GuestOperationKind.Resize:
                 await ChangeAsync(_reference.BeginResize(operation.Offset), operation);
                 break;
@@ -77,6 +91,63 @@ public sealed class ObservedDisk
         long begin = _reference.BeginFlush();
         await _disk.DisposeAsync();
         _reference.EndFlush(begin);
+        if (Snapshots is not null)
+        {
+            await Snapshots.CheckAsync();
+        }
+    }
+
+    // What it holds was current, sector by sector, at some instant between the beginning and the end of taking it.
+    private async ValueTask CreateSnapshotAsync(GuestOperation operation)
+    {
+        long begin = _reference.BeginFlush();
+        if (Snapshots is null || await Snapshots.CreateAsync(_disk.Device, operation.SnapshotName) is not { } content)
+        {
+            return;
+        }
+
+        _reference.EndFlush(begin);
+        long foreign = _reference.FindForeignSector(0, content, begin, _tick());
+        if (foreign >= 0)
+        {
+            throw new ModelMismatchException($"{operation}: {_reference.Describe(foreign, content.AsSpan((int)foreign * ReferenceImage.SectorSize, ReferenceImage.SectorSize))}");
+        }
+    }
+
+    private async ValueTask ApplySnapshotAsync(GuestOperation operation)
+    {
+        byte[]? content = Snapshots?.Find(operation.SnapshotName);
+        // Requests of other clients are made for the size that the disk has; and what a refusal left them could not be told.
+        if (content is null || (_concurrent && (content.Length != Size || Snapshots!.MayOverflow)))
+        {
+            return;
+        }
+
+        byte[] before = _reference.Current.ToArray();
+
+        ReferenceImage.Change resize = _reference.BeginResize(content.Length);
+        ReferenceImage.Change write = _reference.BeginWrite(0, content);
+        bool applied = await Snapshots!.ApplyAsync(_disk.Device, operation.SnapshotName);
+        _reference.End(resize);
+        _reference.End(write);
+        if (!applied)
+        {
+            // As if it had been done and undone.
+            _reference.End(_reference.BeginResize(before.Length));
+            _reference.End(_reference.BeginWrite(0, before));
+            return;
+        }
+
+        _reference.EndFlush(_reference.BeginFlush());
+    }
+
+    private async ValueTask DeleteSnapshotAsync(GuestOperation operation)
+    {
+        long begin = _reference.BeginFlush();
+        if (Snapshots is not null && await Snapshots.DeleteAsync(_disk.Device, operation.SnapshotName))
+        {
+            _reference.EndFlush(begin);
+        }
     }
 
     private async ValueTask ChangeAsync(ReferenceImage.Change change, GuestOperation operation)

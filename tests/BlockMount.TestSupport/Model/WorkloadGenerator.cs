@@ -12,6 +12,9 @@ public sealed class WorkloadGenerator
     private readonly WorkloadMix _mix;
     private int _stamp;
 
+    // Snapshots that should exist: their stamps, and the disk's size when they were taken.
+    private readonly List<(int Stamp, long Size)> _snapshots = [];
+
     /// <param name="size">Virtual size at the beginning, in bytes.</param>
     /// <param name="sizeMax">Resizes stay at or below it.</param>
     /// <param name="granularity">Offsets and lengths of reads, writes and zeroes are multiples of it: 1 or 512.</param>
@@ -41,6 +44,11 @@ public sealed class WorkloadGenerator
             return operation.Kind == GuestOperationKind.WriteCompressed ? InWholeClusters(operation) : operation;
         }
 
+        if (operation.IsSnapshot)
+        {
+            return NextSnapshot(operation.Kind);
+        }
+
         if (operation.Kind == GuestOperationKind.Resize)
         {
             Size = Alignment.Up(_random.NextInt64(1, _sizeMax), 512);
@@ -60,6 +68,28 @@ public sealed class WorkloadGenerator
         }
 
         return operations;
+    }
+
+    private GuestOperation NextSnapshot(GuestOperationKind kind)
+    {
+        if (kind == GuestOperationKind.SnapshotCreate || _snapshots.Count == 0)
+        {
+            _snapshots.Add((_stamp++, Size));
+            return new GuestOperation(GuestOperationKind.SnapshotCreate, 0, 0, _snapshots[^1].Stamp);
+        }
+
+        int pick = _random.Next(_snapshots.Count);
+        (int stamp, long size) = _snapshots[pick];
+        if (kind == GuestOperationKind.SnapshotApply)
+        {
+            Size = size;
+        }
+        else
+        {
+            _snapshots.RemoveAt(pick);
+        }
+
+        return new GuestOperation(kind, 0, 0, stamp);
     }
 
     private GuestOperation InWholeClusters(GuestOperation operation)

@@ -19,6 +19,8 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
 
     public override BackingReference? Backing => Inner.Backing;
 
+    public override IInternalSnapshots? Snapshots => Inner.Snapshots;
+
     protected FormatDriver Inner { get; } = inner;
 
     public override MapLease EnterLease() => Inner.EnterLease();

@@ -26,6 +26,9 @@ internal static class ModelWorkload
         { GuestOperationKind.Flush, 60 },
         { GuestOperationKind.Resize, 12 },
         { GuestOperationKind.Reopen, 8 },
+        { GuestOperationKind.SnapshotCreate, 6 },
+        { GuestOperationKind.SnapshotApply, 5 },
+        { GuestOperationKind.SnapshotDelete, 5 },
     };
 
     internal static (ImageGeometry Geometry, List<GuestOperation> Workload) Make(int seed)

@@ -34,6 +34,9 @@ internal sealed class PowerCutRun
         { GuestOperationKind.Flush, 130 },
         { GuestOperationKind.Resize, 25 },
         { GuestOperationKind.Reopen, 10 },
+        { GuestOperationKind.SnapshotCreate, 15 },
+        { GuestOperationKind.SnapshotApply, 12 },
+        { GuestOperationKind.SnapshotDelete, 12 },
     };
 
     private static readonly WorkloadMix s_concurrentMix = new()
@@ -45,6 +48,9 @@ internal sealed class PowerCutRun
         { GuestOperationKind.ZeroMayUnmap, 80 },
         { GuestOperationKind.Discard, 90 },
         { GuestOperationKind.Flush, 110 },
+        { GuestOperationKind.SnapshotCreate, 12 },
+        { GuestOperationKind.SnapshotApply, 10 },
+        { GuestOperationKind.SnapshotDelete, 10 },
     };
 
     private readonly int _seed;

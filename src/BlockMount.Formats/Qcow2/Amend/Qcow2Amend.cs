@@ -3,6 +3,7 @@ using System.Text;
 using BlockMount.Base;
 using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Formats.Qcow2.Repair;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Amend;
@@ -15,12 +16,20 @@ public static class Qcow2Amend
 {
     /// <summary>All changes but the step down to version 2, which comes last, after a change of size: <see cref="DowngradeAsync"/>.</summary>
     /// <param name="file">Open for writing; stays open.</param>
-    /// <exception cref="ImageFormatException">The image cannot be amended so; nothing was changed.</exception>
+    /// <exception cref="ImageFormatException">The image cannot be amended so; nothing was changed, but that a dirty image is repaired.</exception>
     /// <exception cref="BlockIOException">Reading or writing failed.</exception>
     public static async ValueTask ApplyAsync(StorageFile file, AmendOptions options)
     {
         Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
-        FeaturePolicy.CheckOpen(header, readOnly: false, file.Name);
+        FeaturePolicy.CheckOpen(header, readOnly: false, file.Name, repairsDirty: true);
+        if (header.HasIncompatible(FeatureBits.Dirty))
+        {
+            // Its refcounts may be too low, and the new structure would be made from them.
+            await DirtyImage.RepairAsync(file);
+            header = await Qcow2HeaderReader.LoadAsync(file);
+            FeaturePolicy.CheckOpen(header, readOnly: false, file.Name);
+        }
+
         AmendTarget target = AmendTarget.For(header, options);
         if (target.Version < 3)
         {

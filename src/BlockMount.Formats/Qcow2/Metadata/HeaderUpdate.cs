@@ -13,6 +13,8 @@ namespace BlockMount.Formats.Qcow2.Metadata;
 /// </summary>
 internal static class HeaderUpdate
 {
+    private const int SectorSize = 512;
+
     internal static ValueTask WriteSizeAsync(StorageFile file, WriteBackOrder order, long size) =>
         WriteAsync(file, order, Qcow2HeaderFields.Size, 8, bytes => BinaryPrimitives.WriteInt64BigEndian(bytes, size));
 
@@ -32,6 +34,33 @@ internal static class HeaderUpdate
 
     internal static ValueTask WriteAutoclearFeaturesAsync(StorageFile file, WriteBackOrder order, ulong features) =>
         WriteAsync(file, order, Qcow2HeaderFields.AutoclearFeatures, 8, bytes => BinaryPrimitives.WriteUInt64BigEndian(bytes, features));
+
+    /// <summary>
+    /// Puts other tables in force with one write of the file's first sector: see <see cref="ShadowChange"/>. What the sector says besides
+    /// <paramref name="next"/> stays. The new tables are on disk.
+    /// </summary>
+    /// <param name="sector">The file's first 512 bytes as they are now; changed here.</param>
+    internal static ValueTask WriteSwitchAsync(StorageFile file, WriteBackOrder order, ReadOnlyMemory<byte> sector, HeaderSwitch next) =>
+        WriteAsync(file, order, 0, SectorSize, bytes =>
+        {
+            sector.Span.CopyTo(bytes);
+            next.Encode(bytes);
+        });
+
+    /// <summary>Reads what <see cref="WriteSwitchAsync"/> starts from.</summary>
+    internal static async ValueTask<byte[]> ReadFirstSectorAsync(StorageFile file)
+    {
+        AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(SectorSize);
+        try
+        {
+            await file.ReadAsync(0, buffer.Memory[..SectorSize]);
+            return buffer.GetSpan()[..SectorSize].ToArray();
+        }
+        finally
+        {
+            AlignedBufferPool.Shared.Return(buffer);
+        }
+    }
 
     private static async ValueTask WriteAsync(StorageFile file, WriteBackOrder order, int offset, int length, SpanAction encode)
     {

@@ -38,9 +38,10 @@ public sealed class L1Table
     public bool HasDirty => _dirtySectors.Count > 0;
 
     /// <summary>Reads the table at <paramref name="hostOffset"/>.</summary>
-    public static async ValueTask<L1Table> LoadAsync(StorageFile file, long hostOffset, int count)
+    /// <param name="countAtLeast">Entries to have in memory: what the stored table lacks is absent.</param>
+    public static async ValueTask<L1Table> LoadAsync(StorageFile file, long hostOffset, int count, int countAtLeast = 0)
     {
-        L1Table table = new(file, hostOffset, count);
+        L1Table table = new(file, hostOffset, Math.Max(count, countAtLeast));
         AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(1 << 20);
         try
         {
@@ -73,6 +74,9 @@ public sealed class L1Table
         Volatile.Write(ref _entries[index], entry.Raw);
         _dirtySectors.Add((int)(index / EntriesPerSector));
     }
+
+    /// <summary>A copy of all entries. Call under the metadata mutex.</summary>
+    internal L1Entry[] ToArray() => Array.ConvertAll(_entries, static raw => new L1Entry(raw));
 
     /// <summary>Writes the changed sectors. Call under the metadata mutex. What fails stays dirty.</summary>
     public async ValueTask WriteBackAsync(OverlapChecks checks)

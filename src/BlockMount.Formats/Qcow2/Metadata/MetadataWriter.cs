@@ -84,6 +84,9 @@ public sealed class MetadataWriter
         }
     }
 
+    /// <summary>No freed cluster waits in quarantine. Under the mutex.</summary>
+    internal bool IsQuarantineEmpty => _freed.IsEmpty;
+
     /// <summary>
     /// Waits until everybody has left who was there at the call. The caller holds no lease, no lock and nothing that a lease holder waits for.
     /// </summary>

@@ -25,12 +25,14 @@ public sealed class RefcountTable
     private readonly MetadataCache _blocks;
     private readonly WriteBackOrder _order;
     private readonly OverlapChecks _checks;
+    private readonly FreshRefcounts _fresh;
 
     private ulong[] _entries;
 
     private RefcountTable(StorageFile file, Geometry geometry, MetadataCache blocks, WriteBackOrder order, OverlapChecks checks, HostRun location)
     {
         _checks = checks;
+        _fresh = new FreshRefcounts(file, geometry, blocks, checks);
         _file = file;
         _geometry = geometry;
         _blocks = blocks;
@@ -44,6 +46,12 @@ public sealed class RefcountTable
 
     /// <summary>Clusters that a table of the present size can describe.</summary>
     public long ClustersCovered => (long)_entries.Length << _geometry.RefcountBlockBits;
+
+    /// <summary>Entries of the table: how many blocks it can name.</summary>
+    internal int EntryCount => _entries.Length;
+
+    /// <summary>Host offset of the block with that index; 0 where there is none. May be unaligned in a damaged image.</summary>
+    internal long BlockOffset(long index) => index < _entries.Length ? (long)_entries[index] : 0;
 
     /// <summary>Reads the table, and registers it and its blocks with <paramref name="checks"/>.</summary>
     public static async ValueTask<RefcountTable> LoadAsync(
@@ -130,7 +138,7 @@ public sealed class RefcountTable
         while (true)
         {
             int firstIndex = Array.FindLastIndex(_entries, static entry => entry != 0) + 1;
-            long blocks = BlocksFor(count);
+            long blocks = _fresh.BlocksFor(count);
             if (firstIndex + blocks > _entries.Length)
             {
                 await GrowAsync(firstIndex + blocks);
@@ -203,7 +211,7 @@ public sealed class RefcountTable
     // New blocks in the present table, for the area that begins with them.
     private async ValueTask AddBlocksAsync(long firstIndex, HostCluster area, long blocks)
     {
-        await WriteBlocksAsync(area, blocks, used: HistoricBug.Is(Bug.D8BlockCountedTooLate) ? 0 : blocks);
+        await _fresh.WriteBlocksAsync(area, blocks, used: HistoricBug.Is(Bug.D8BlockCountedTooLate) ? 0 : blocks);
         for (int i = 0; i < blocks; i++)
         {
             try
@@ -244,65 +252,6 @@ public sealed class RefcountTable
         }
     }
 
-    // Blocks stand side by side from area on, the first of them describing area itself; the first `used` clusters are in use. They are flushed,
-    // and registered as blocks, afterwards.
-    private async ValueTask WriteBlocksAsync(HostCluster area, long blocks, long used)
-    {
-        HostRun run = new(area, blocks);
-        _checks.CheckAllocation(new HostRun(area, used));
-        _checks.Add(run, MetadataKinds.RefcountBlock);
-        try
-        {
-            for (int i = 0; i < blocks; i++)
-            {
-                long inThisBlock = Math.Clamp(used - ((long)i << _geometry.RefcountBlockBits), 0, 1L << _geometry.RefcountBlockBits);
-                await WriteBlockAsync(area + i, inThisBlock);
-            }
-
-            await _file.FlushAsync();
-        }
-        catch
-        {
-            _checks.Remove(run, MetadataKinds.RefcountBlock);
-            throw;
-        }
-    }
-
-    // How many blocks describe themselves and `count` clusters behind them.
-    private long BlocksFor(long count)
-    {
-        long blocks = 1;
-        while (Alignment.DivideUp(blocks + count, 1L << _geometry.RefcountBlockBits) is long needed && needed > blocks)
-        {
-            blocks = needed;
-        }
-
-        return blocks;
-    }
-
-    // A block whose first selfCount clusters are in use (itself, and what is placed right behind it), all others free.
-    private async ValueTask WriteBlockAsync(HostCluster block, long selfCount)
-    {
-        AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(_geometry.ClusterSize);
-        try
-        {
-            Memory<byte> content = buffer.Memory[.._geometry.ClusterSize];
-            content.Span.Clear();
-            for (int i = 0; i < selfCount; i++)
-            {
-                RefcountEntry.Write(content.Span, i, _geometry.RefcountOrder, 1);
-            }
-
-            _blocks.Drop(_geometry.OffsetOf(block), _geometry.ClusterSize);
-            _checks.CheckTable(MetadataKinds.RefcountBlock, _geometry.OffsetOf(block), _geometry.ClusterSize);
-            await _file.WriteAsync(_geometry.OffsetOf(block), content);
-        }
-        finally
-        {
-            AlignedBufferPool.Shared.Return(buffer);
-        }
-    }
-
     private async ValueTask WriteEntryAsync(long tableIndex, ulong value)
     {
         AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(EntrySize);
@@ -331,11 +280,11 @@ public sealed class RefcountTable
         int oldCount = _entries.Length;
         long wanted = Math.Max(entriesWanted, oldCount + (oldCount / 2));
         long tableClusters = Alignment.DivideUp(wanted, entriesPerCluster);
-        long blocks = BlocksFor(tableClusters);
+        long blocks = _fresh.BlocksFor(tableClusters);
         while (tableClusters * entriesPerCluster < oldCount + blocks)
         {
             tableClusters++;
-            blocks = BlocksFor(tableClusters);
+            blocks = _fresh.BlocksFor(tableClusters);
         }
 
         if (tableClusters * _geometry.ClusterSize > TableBytesMax)
@@ -346,7 +295,7 @@ public sealed class RefcountTable
         ulong[] entries = new ulong[tableClusters * entriesPerCluster];
         _entries.CopyTo(entries, 0);
         HostCluster area = new(ClustersCovered);
-        await WriteBlocksAsync(area, blocks, blocks + tableClusters);
+        await _fresh.WriteBlocksAsync(area, blocks, blocks + tableClusters);
         for (int i = 0; i < blocks; i++)
         {
             entries[oldCount + i] = (ulong)_geometry.OffsetOf(area + i);
@@ -356,7 +305,7 @@ public sealed class RefcountTable
         _checks.Add(location, MetadataKinds.RefcountTable);
         try
         {
-            await WriteTableAsync(entries, location);
+            await _fresh.WriteTableAsync(entries, location);
             await _file.FlushAsync();
             await HeaderUpdate.WriteRefcountTableAsync(_file, _order, _geometry.OffsetOf(location.Start), (int)location.Count);
         }
@@ -368,30 +317,6 @@ public sealed class RefcountTable
         }
 
         await SwitchToAsync(entries, location);
-    }
-
-    private async ValueTask WriteTableAsync(ulong[] entries, HostRun location)
-    {
-        AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(_geometry.ClusterSize);
-        try
-        {
-            int perCluster = _geometry.ClusterSize / EntrySize;
-            for (int i = 0; i < location.Count; i++)
-            {
-                Memory<byte> cluster = buffer.Memory[.._geometry.ClusterSize];
-                for (int k = 0; k < perCluster; k++)
-                {
-                    BinaryPrimitives.WriteUInt64BigEndian(cluster.Span[(k * EntrySize)..], entries[(i * perCluster) + k]);
-                }
-
-                _checks.CheckTable(MetadataKinds.RefcountTable, _geometry.OffsetOf(location.Start + i), _geometry.ClusterSize);
-                await _file.WriteAsync(_geometry.OffsetOf(location.Start + i), cluster);
-            }
-        }
-        finally
-        {
-            AlignedBufferPool.Shared.Return(buffer);
-        }
     }
 
     // The header names the new table.

@@ -12,6 +12,9 @@ public readonly record struct L1Entry(ulong Raw)
     /// <summary>An entry for a table that only this L1 table uses.</summary>
     public static L1Entry ForOwnTable(long hostOffset) => new((ulong)hostOffset | CopiedBit);
 
+    /// <summary>An entry for a table that a snapshot uses, too; it must not be changed in place.</summary>
+    public static L1Entry ForSharedTable(long hostOffset) => new((ulong)hostOffset);
+
     /// <summary>Host offset of the L2 table; 0 when there is none.</summary>
     public long TableOffset => (long)(Raw & OffsetMask);
 
@@ -20,4 +23,7 @@ public readonly record struct L1Entry(ulong Raw)
 
     /// <summary>The table may be changed in place.</summary>
     public bool IsCopied => (Raw & CopiedBit) != 0;
+
+    /// <summary>This entry with COPIED set or cleared.</summary>
+    public L1Entry WithCopied(bool copied) => new(copied ? Raw | CopiedBit : Raw & ~CopiedBit);
 }

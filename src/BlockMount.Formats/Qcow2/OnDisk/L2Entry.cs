@@ -71,6 +71,9 @@ public readonly record struct L2Entry(ulong Raw, ulong Bitmap = 0)
     /// <summary>The cluster is compressed.</summary>
     public bool IsCompressed => (Raw & CompressedBit) != 0;
 
+    /// <summary>This entry with COPIED set or cleared.</summary>
+    public L2Entry WithCopied(bool copied) => this with { Raw = copied ? Raw | CopiedBit : Raw & ~CopiedBit };
+
     /// <summary>Subclusters with data, of an extended entry that is not compressed.</summary>
     public uint DataBits => (uint)Bitmap;
 

@@ -1,47 +1,21 @@
 using System.Buffers.Binary;
 using System.Text;
+using BlockMount.Base;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.OnDisk;
 
-/// <summary>One internal snapshot as the image lists it. Text is foreign: it may hold anything but is valid UTF-16.</summary>
-public sealed record SnapshotEntry
-{
-    /// <summary>Unique within the image, usually a decimal number.</summary>
-    public required string Id { get; init; }
-
-    public required string Name { get; init; }
-
-    public required long L1TableOffset { get; init; }
-
-    /// <summary>Entries of the snapshot's L1 table.</summary>
-    public required int L1Size { get; init; }
-
-    /// <summary>Size in bytes of the disk when the snapshot was taken; that of today where the entry does not say.</summary>
-    public required long DiskSize { get; init; }
-
-    /// <summary>Seconds since 1970, UTC.</summary>
-    public required long DateSeconds { get; init; }
-
-    /// <summary>0 to 999,999,999 by the specification; as stored.</summary>
-    public required long DateNanoseconds { get; init; }
-
-    /// <summary>Guest time when the snapshot was taken.</summary>
-    public required ulong VmClockNanoseconds { get; init; }
-
-    /// <summary>Bytes of saved machine state; 0 for a snapshot of the disk alone.</summary>
-    public required long VmStateSize { get; init; }
-
-    /// <summary>Instruction count of a replay, or null.</summary>
-    public long? InstructionCount { get; init; }
-
-    /// <summary>Bytes of the entry in the table, padding included.</summary>
-    public int StoredLength { get; init; }
-}
-
-/// <summary>Reads the list of internal snapshots (qcow2 specification, "Snapshots"). The snapshots' own tables are not looked at.</summary>
+/// <summary>
+/// Reads and writes the list of internal snapshots (qcow2 specification, "Snapshots"). The snapshots' own tables are not looked at.
+/// </summary>
 public static class SnapshotTable
 {
+    /// <summary>Bytes of extra data in a new entry: state size, disk size, instruction count.</summary>
+    private const int NewExtraBytes = 24;
+
+    /// <summary>Version 3 asks for state size and disk size at least.</summary>
+    private const int Version3ExtraBytesMin = 16;
+
     //  0: u64 L1 offset   8: u32 L1 entries  12: u16 id length  14: u16 name length  16: u32 date s   20: u32 date ns
     // 24: u64 VM clock   32: u32 state size  36: u32 extra length  40: extra (0: u64 state size  8: u64 disk size  16: u64 icount)
     // then id, name, padding to 8
@@ -55,7 +29,12 @@ public static class SnapshotTable
 
     /// <summary>Reads all entries; at most 64 MiB of the file.</summary>
     /// <exception cref="ImageFormatException">The table breaks a limit or reaches past the end of the file.</exception>
-    public static async ValueTask<IReadOnlyList<SnapshotEntry>> LoadAsync(StorageFile file, Qcow2Header header)
+    public static async ValueTask<IReadOnlyList<SnapshotEntry>> LoadAsync(StorageFile file, Qcow2Header header) =>
+        (await LoadTableAsync(file, header)).Entries;
+
+    /// <summary>The same, with the length of the table in the file.</summary>
+    /// <exception cref="ImageFormatException">The table breaks a limit or reaches past the end of the file.</exception>
+    internal static async ValueTask<StoredSnapshotTable> LoadTableAsync(StorageFile file, Qcow2Header header)
     {
         var snapshots = new List<SnapshotEntry>(Math.Min(header.SnapshotCount, 1024));
         byte[] window = header.SnapshotCount == 0 ? [] : new byte[WindowBytes(file, header)];
@@ -64,6 +43,7 @@ public static class SnapshotTable
         int position = 0;
         long tableLength = 0;
         long fileLength = file.Length;
+        long end = 0;
         for (int i = 0; i < header.SnapshotCount; i++)
         {
             if (windowLength - position < EntryBytesMax && windowStart + windowLength < fileLength)
@@ -77,10 +57,96 @@ public static class SnapshotTable
             ReadOnlySpan<byte> rest = window.AsSpan(position, windowLength - position);
             int length = CheckedLength(rest, i, ref tableLength, file.Name);
             snapshots.Add(Decode(rest, header) with { StoredLength = length });
+            // The last entry's padding does not count: it may lie in a cluster that is not the table's.
+            end = tableLength - length + UnpaddedLength(rest);
             position += Math.Min(length, rest.Length);
         }
 
-        return snapshots;
+        return new StoredSnapshotTable(snapshots, end);
+    }
+
+    /// <summary>
+    /// The table as bytes. Entries that were read keep their id, name and extra data byte for byte, except that in version 3 extra data too short for
+    /// the disk size is made long enough.
+    /// </summary>
+    /// <exception cref="BlockIOException">EFBIG: longer than 64 MiB.</exception>
+    public static byte[] Encode(IReadOnlyList<SnapshotEntry> entries, int version)
+    {
+        long total = 0;
+        foreach (SnapshotEntry entry in entries)
+        {
+            total = Alignment.Up(total, 8) + EncodedLength(entry, version);
+        }
+
+        if (total > Qcow2Limits.SnapshotTableBytesMax)
+        {
+            throw new BlockIOException(
+                Errno.EFBIG, $"a snapshot table of {total} bytes, more than {Qcow2Limits.SnapshotTableBytesMax}", "Delete snapshots that are not needed any more");
+        }
+
+        byte[] table = new byte[total];
+        int position = 0;
+        foreach (SnapshotEntry entry in entries)
+        {
+            position = (int)Alignment.Up(position, 8);
+            int length = EncodedLength(entry, version);
+            EncodeEntry(entry, ExtraLength(entry, version), table.AsSpan(position, length));
+            position += length;
+        }
+
+        return table;
+    }
+
+    private static int ExtraLength(SnapshotEntry entry, int version)
+    {
+        int least = !entry.IsStored ? NewExtraBytes : version >= 3 ? Version3ExtraBytesMin : 0;
+        return entry.ExtraData.Length < least ? NewExtraBytes : entry.ExtraData.Length;
+    }
+
+    private static int EncodedLength(SnapshotEntry entry, int version) =>
+        Qcow2Limits.SnapshotEntryBytesMin + ExtraLength(entry, version) + IdBytes(entry).Length + NameBytes(entry).Length;
+
+    private static ReadOnlySpan<byte> IdBytes(SnapshotEntry entry) => entry.IsStored ? entry.StoredId.Span : Encoding.UTF8.GetBytes(entry.Id);
+
+    private static ReadOnlySpan<byte> NameBytes(SnapshotEntry entry) =>
+        entry.IsStored ? entry.StoredName.Span : Encoding.UTF8.GetBytes(entry.Name);
+
+    private static void EncodeEntry(SnapshotEntry entry, int extraLength, Span<byte> bytes)
+    {
+        ReadOnlySpan<byte> id = IdBytes(entry);
+        ReadOnlySpan<byte> name = NameBytes(entry);
+        BinaryPrimitives.WriteInt64BigEndian(bytes, entry.L1TableOffset);
+        BinaryPrimitives.WriteInt32BigEndian(bytes[8..], entry.L1Size);
+        BinaryPrimitives.WriteUInt16BigEndian(bytes[IdLengthOffset..], (ushort)id.Length);
+        BinaryPrimitives.WriteUInt16BigEndian(bytes[NameLengthOffset..], (ushort)name.Length);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[16..], (uint)entry.DateSeconds);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[20..], (uint)entry.DateNanoseconds);
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[24..], entry.VmClockNanoseconds);
+        BinaryPrimitives.WriteUInt32BigEndian(bytes[32..], entry.VmStateSize is >= 0 and <= uint.MaxValue ? (uint)entry.VmStateSize : 0);
+        BinaryPrimitives.WriteInt32BigEndian(bytes[ExtraLengthOffset..], extraLength);
+        Span<byte> extra = bytes.Slice(Qcow2Limits.SnapshotEntryBytesMin, extraLength);
+        EncodeExtra(entry, extra);
+        id.CopyTo(bytes[(Qcow2Limits.SnapshotEntryBytesMin + extraLength)..]);
+        name.CopyTo(bytes[(Qcow2Limits.SnapshotEntryBytesMin + extraLength + id.Length)..]);
+    }
+
+    private static void EncodeExtra(SnapshotEntry entry, Span<byte> extra)
+    {
+        entry.ExtraData.Span.CopyTo(extra);
+        if (extra.Length >= 8)
+        {
+            BinaryPrimitives.WriteInt64BigEndian(extra, entry.VmStateSize);
+        }
+
+        if (extra.Length >= 16)
+        {
+            BinaryPrimitives.WriteInt64BigEndian(extra[8..], entry.DiskSize);
+        }
+
+        if (extra.Length >= 24)
+        {
+            BinaryPrimitives.WriteInt64BigEndian(extra[16..], entry.InstructionCount ?? -1);
+        }
     }
 
     private static int WindowBytes(StorageFile file, Qcow2Header header) => (int)Math.Min(
@@ -102,9 +168,7 @@ public static class SnapshotTable
                 name, $"snapshot {index} has {extra} bytes of extra data, more than {Qcow2Limits.SnapshotExtraBytesMax}");
         }
 
-        int length = Qcow2Limits.SnapshotEntryBytesMin + (int)extra
-            + BinaryPrimitives.ReadUInt16BigEndian(rest[IdLengthOffset..])
-            + BinaryPrimitives.ReadUInt16BigEndian(rest[NameLengthOffset..]);
+        int length = UnpaddedLength(rest);
         if (length > rest.Length)
         {
             throw PastEnd(index, name);
@@ -116,6 +180,11 @@ public static class SnapshotTable
             ? length
             : throw Qcow2HeaderValidator.Refuse(name, $"the snapshot table is longer than {Qcow2Limits.SnapshotTableBytesMax} bytes");
     }
+
+    private static int UnpaddedLength(ReadOnlySpan<byte> entry) => Qcow2Limits.SnapshotEntryBytesMin
+        + (int)BinaryPrimitives.ReadUInt32BigEndian(entry[ExtraLengthOffset..])
+        + BinaryPrimitives.ReadUInt16BigEndian(entry[IdLengthOffset..])
+        + BinaryPrimitives.ReadUInt16BigEndian(entry[NameLengthOffset..]);
 
     private static ImageFormatException PastEnd(int index, string name) =>
         Qcow2HeaderValidator.Refuse(name, $"snapshot {index} of the snapshot table lies past the end of the file");
@@ -142,6 +211,10 @@ public static class SnapshotTable
                 : BinaryPrimitives.ReadUInt32BigEndian(entry[32..]),
             DiskSize = extraLength >= 16 ? BinaryPrimitives.ReadInt64BigEndian(extra[8..]) : header.Size,
             InstructionCount = icount == -1 ? null : icount,
+            IsStored = true,
+            ExtraData = extra.ToArray(),
+            StoredId = texts[..idLength].ToArray(),
+            StoredName = texts.Slice(idLength, nameLength).ToArray(),
         };
     }
 }

@@ -127,6 +127,24 @@ public sealed class AmendCrashTests(ITestOutputHelper output)
         Assert.Equal(0, (await QemuImg.CheckAsync(folder["later"])).ExitCode);
     }
 
+    // A lazy writer that died left refcounts behind the tables.
+    [Fact]
+    public async Task Amend_DirtyImage_IsRepairedFirst()
+    {
+        (TestChain chain, byte[] initial, byte[] content) = await PrepareAsync("refcount_bits=64", 9, backing: false);
+        MemoryFile file = new("top", readOnly: false, initial);
+        await file.WriteAsync(Qcow2HeaderFields.IncompatibleFeatures + 7, new byte[] { 1 });
+        Qcow2Header header = await Qcow2HeaderReader.LoadAsync(file);
+        byte[] entry = new byte[8];
+        await file.ReadAsync(header.RefcountTableOffset, entry);
+        long block = System.Buffers.Binary.BinaryPrimitives.ReadInt64BigEndian(entry);
+        await file.WriteAsync(block + 40, new byte[40]);
+        Assert.NotEqual(0, (await ConsistencyCheck.RunAsync(file)).Corruptions);
+        await Qcow2Amend.ApplyAsync(file, new AmendOptions { RefcountBits = 64, LazyRefcounts = false });
+        Assert.Equal(0UL, (await Qcow2HeaderReader.LoadAsync(file)).IncompatibleFeatures);
+        await AssertSoundAsync(chain, file, content, "repaired and amended", mayLeak: false);
+    }
+
     [Fact]
     public async Task RefcountWidth_TooNarrow_IsRefusedBeforeAnythingIsWritten()
     {
