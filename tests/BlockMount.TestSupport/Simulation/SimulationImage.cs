@@ -53,6 +53,6 @@ public sealed class SimulationImage
     /// <summary>A copy of the image's file.</summary>
     public MemoryFile CopyFile() => new("top", readOnly: false, _file);
 
-    /// <summary>A copy of its data file; null if it has none.</summary>
+    /// <summary>A copy of its data file; null if there is none.</summary>
     public MemoryFile? CopyDataFile() => _data is null ? null : new("data", readOnly: false, _data);
 }

@@ -70,9 +70,10 @@ public sealed class SimulationRun
     private async ValueTask RunAsync(ScheduleChooser chooser, Mutant? mutant)
     {
         int clusterSize = _image.Chain.Geometry.ClusterSize;
-        Func<int, int, bool> mayMeet = (left, right) => GuestProgram.Meet(_now[left], _now[right], clusterSize);
-        ScheduledFile? data = _data is null ? null : new(_data, _scheduler, mayMeet, number: 1);
-        TestDisk disk = await _image.Chain.OpenDiskAsync(new ScheduledFile(_memory, _scheduler, mayMeet), mutant, data);
+        bool MayMeet(int left, int right) => GuestProgram.Meet(_now[left], _now[right], clusterSize);
+        ScheduledFile file = new(_memory, _scheduler, MayMeet);
+        ScheduledFile? data = _data is null ? null : new(_data, _scheduler, MayMeet, number: 1);
+        TestDisk disk = await _image.Chain.OpenDiskAsync(file, mutant, data);
         if (_image.Warm)
         {
             await disk.Device.ReadAsync(0, new byte[disk.Device.Size]);
@@ -179,7 +180,7 @@ public sealed class SimulationRun
         }
 
         hash.AddBytes(_memory.Content);
-        hash.AddBytes(_data is null ? default : _data.Content);
+        hash.AddBytes(_data is null ? [] : _data.Content);
         return hash.ToHashCode();
     }
 

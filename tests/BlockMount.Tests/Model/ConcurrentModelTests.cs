@@ -80,7 +80,7 @@ public sealed class ConcurrentModelTests(ITestOutputHelper output)
             {
                 SimulationContext.Run(seed, context => RunAsync(context, seed, new LeasesProtectNothing()));
             }
-            catch (Exception found) when (found is ModelMismatchException or BlockMountException)
+            catch (Exception found) when (found is ModelMismatchException or BlockIOException)
             {
                 // Also a compressed cluster that is no stream any more.
                 output.WriteLine($"found by run {seed - FirstSeed + 1}: {found.Message}");

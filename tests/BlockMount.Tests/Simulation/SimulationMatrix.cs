@@ -10,7 +10,7 @@ internal static class SimulationMatrix
     private const int Clusters = 16;
 
     /// <summary>The names of the images, in the order in which they are simulated.</summary>
-    internal static readonly string[] s_images = ["warm", "cold", "backed", "lazy", "subclusters", "data-file"];
+    internal static readonly string[] s_images = ["warm", "cold", "backed", "lazy", "subclusters", "data"];
 
     /// <summary>
     /// An image of 16 clusters: 0 and 1 hold data, 2 zeros with a cluster behind them, 3 and 4 nothing, 5 and 6 data; inside the file one cluster is free.
@@ -25,7 +25,7 @@ internal static class SimulationMatrix
             "backed" => new() { ClusterBits = 10, Backing = BackingKind.Raw, Depth = 2, BackingSize = Clusters << 10 },
             "lazy" => new() { ClusterBits = 10, LazyRefcounts = true, DiscardNoUnref = true },
             "subclusters" => new() { ClusterBits = 14, ExtendedL2 = true, Size = 40 * 512 },
-            "data-file" => new() { ClusterBits = 10, DataFile = DataFileKind.Plain },
+            "data" => new() { ClusterBits = 10, DataFile = DataFileKind.Plain },
             _ => throw new ArgumentException($"no image is called '{name}'"),
         };
         geometry = geometry.ExtendedL2 ? geometry : geometry with { Size = (long)Clusters << geometry.ClusterBits };
