@@ -96,7 +96,7 @@ internal sealed class WriteSide
             Compressed = new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
             Drop = drop,
             Resize = new Qcow2Resize(file, geometry, tables, lookup, metadata, drop, rawData),
-            Bitmaps = openBitmaps?.MoveTo(tables, metadata)
+            Bitmaps = openBitmaps?.MoveTo(tables, metadata, header.Size)
                 ?? await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory, header.Size),
             RawData = rawData,
         };
