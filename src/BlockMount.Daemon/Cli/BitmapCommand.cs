@@ -67,7 +67,7 @@ public static class BitmapCommand
         {
             if (driver.Bitmaps!.Problem is { } problem)
             {
-                ErrorReport.Warn($"the bitmaps of '{arguments.FileName}' are lost: {problem}. 'qemu-img check -r leaks' frees their space");
+                ErrorReport.Warn($"the bitmaps of '{arguments.FileName}' are lost: {problem}. 'blockmount check -r leaks' frees their space");
             }
 
             var sources = new Queue<string>(arguments.Sources);

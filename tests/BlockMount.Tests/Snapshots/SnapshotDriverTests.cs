@@ -166,7 +166,7 @@ public sealed class SnapshotDriverTests
         BlockDevice device = await scene.OpenAsync(damaged);
         var e = await Assert.ThrowsAsync<BlockIOException>(async () => await SnapshotScene.ChangeAsync(device, kind));
         Assert.Equal(Errno.EIO, e.Errno);
-        Assert.Contains("qemu-img check", e.Hint, StringComparison.Ordinal);
+        Assert.Contains("blockmount check", e.Hint, StringComparison.Ordinal);
         Assert.True(SnapshotScene.AreEqual(scene.Before, await scene.ReadAllAsync(damaged, device)));
         await device.DisposeAsync();
     }

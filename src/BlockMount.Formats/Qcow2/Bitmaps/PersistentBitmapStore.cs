@@ -71,9 +71,10 @@ public sealed class PersistentBitmapStore
     /// The same session with tables that were opened anew, after a change of them that left the bitmaps alone. Under exclusive use; this store is not used
     /// any more.
     /// </summary>
-    internal PersistentBitmapStore MoveTo(GuestTables tables, MetadataWriter writer)
+    /// <param name="diskSize">Virtual size in bytes after the change. It is another one only if there are no bitmaps (a snapshot was applied).</param>
+    internal PersistentBitmapStore MoveTo(GuestTables tables, MetadataWriter writer, long diskSize)
     {
-        PersistentBitmapStore moved = new(_file, _geometry, writer, _directory.MoveTo(tables, writer), _held, _diskSize)
+        PersistentBitmapStore moved = new(_file, _geometry, writer, _directory.MoveTo(tables, writer), _held, diskSize)
         {
             Problem = Problem,
             _guestDataChanged = _guestDataChanged,

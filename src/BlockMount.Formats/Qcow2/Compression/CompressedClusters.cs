@@ -47,7 +47,7 @@ public sealed class CompressedClusters
             throw new BlockIOException(
                 Errno.EIO,
                 $"read of the compressed cluster at {mapping.FileOffset} in '{mapping.File!.Name}' ({e.Message})",
-                "The image is damaged: restore it from a backup, or look at it with 'qemu-img check'",
+                "The image is damaged: restore it from a backup, or look at it with 'blockmount check'",
                 e);
         }
         finally

@@ -66,7 +66,7 @@ internal sealed class ReferenceWindow : IReferenceSink
         if (sum is > int.MaxValue or < int.MinValue)
         {
             throw new BlockIOException(
-                Errno.EIO, $"counting the references to cluster {cluster.Index}, which has more than {int.MaxValue}", "The image is damaged: run 'qemu-img check' on it");
+                Errno.EIO, $"counting the references to cluster {cluster.Index}, which has more than {int.MaxValue}", "The image is damaged: run 'blockmount check' on it");
         }
 
         _deltas[index] = (int)sum;

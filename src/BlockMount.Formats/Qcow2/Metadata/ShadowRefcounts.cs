@@ -25,10 +25,7 @@ internal sealed class ShadowRefcounts : IReferenceSink
     private readonly int _windowClusters;
     private readonly List<HostRun> _freed = [];
 
-    // By index of the new block: it must be written; where (0: not decided).
-    private bool[] _marked = [];
-    private long[] _places = [];
-    private bool _markedMore;
+    private readonly NewRefcountBlocks _blocks = new();
 
     /// <param name="order">log2 of the width of the new refcounts in bits.</param>
     /// <param name="windowClusters">Host clusters that are counted at once.</param>
@@ -107,20 +104,7 @@ internal sealed class ShadowRefcounts : IReferenceSink
             throw Damaged(cluster, "lies where no refcount table reaches");
         }
 
-        MarkBlock(block);
-    }
-
-    private void MarkBlock(long block)
-    {
-        if (block >= _marked.Length)
-        {
-            int length = (int)Math.Max(block + 1, _marked.Length * 2L);
-            Array.Resize(ref _marked, length);
-            Array.Resize(ref _places, length);
-        }
-
-        _markedMore |= !_marked[block];
-        _marked[block] = true;
+        _blocks.Mark(block);
     }
 
     // A place for each marked block and for the table. Taking clusters may create blocks and move the present table, and every present block that
@@ -131,7 +115,7 @@ internal sealed class ShadowRefcounts : IReferenceSink
         while (true)
         {
             MarkUntilClosed();
-            bool placed = await PlaceBlocksAsync();
+            bool placed = await _blocks.PlaceAsync(_change, _geometry);
             long clusters = Alignment.DivideUp(EntriesNeeded() * sizeof(ulong), _geometry.ClusterSize);
             if (table is null || table.Value.Count < clusters)
             {
@@ -165,18 +149,17 @@ internal sealed class ShadowRefcounts : IReferenceSink
     {
         do
         {
-            _markedMore = false;
             if (IsRewrittenWhole)
             {
                 for (long block = PresentEnd() - 1 >> BlockBits; block >= 0; block--)
                 {
-                    MarkBlock(block);
+                    _blocks.Mark(block);
                 }
             }
 
             ReportReplaced(this);
         }
-        while (_markedMore);
+        while (_blocks.HasGrown());
     }
 
     // What the present structure loses: its table, and the blocks that are replaced.
@@ -186,26 +169,11 @@ internal sealed class ShadowRefcounts : IReferenceSink
         for (long block = 0; block < _present.EntryCount; block++)
         {
             long offset = _present.BlockOffset(block);
-            if (offset != 0 && (IsRewrittenWhole || (block < _marked.Length && _marked[block])))
+            if (offset != 0 && (IsRewrittenWhole || _blocks.Contains(block)))
             {
                 sink.Add(_geometry.HostClusterOf(offset), -1);
             }
         }
-    }
-
-    private async ValueTask<bool> PlaceBlocksAsync()
-    {
-        bool any = false;
-        for (int block = 0; block < _marked.Length; block++)
-        {
-            if (_marked[block] && _places[block] == 0)
-            {
-                _places[block] = _geometry.OffsetOf((await _change.AllocateAsync(1)).Start);
-                any = true;
-            }
-        }
-
-        return any;
     }
 
     // The cluster behind the last one that the present structure can count.
@@ -220,20 +188,18 @@ internal sealed class ShadowRefcounts : IReferenceSink
         return (last + 1L) << _geometry.RefcountBlockBits;
     }
 
-    private long EntriesNeeded() => IsRewrittenWhole
-        ? Array.FindLastIndex(_marked, static marked => marked) + 1
-        : Math.Max(_present.EntryCount, Array.FindLastIndex(_marked, static marked => marked) + 1);
+    private long EntriesNeeded() => IsRewrittenWhole ? _blocks.End : Math.Max(_present.EntryCount, _blocks.End);
 
     private async ValueTask WriteBlocksAsync(IReferenceChanges changes)
     {
-        long end = (Array.FindLastIndex(_marked, static marked => marked) + 1L) << BlockBits;
+        long end = _blocks.End << BlockBits;
         ReferenceWindow window = new(ReferenceWindow.LengthFor(end, _windowClusters));
         AlignedBuffer buffer = AlignedBufferPool.Shared.Rent(_geometry.ClusterSize);
         try
         {
             for (long start = 0; start < end; start += window.Length)
             {
-                if (!AnyMarked(start, start + window.Length))
+                if (!_blocks.ContainsAny(start >> BlockBits, (start + window.Length - 1) >> BlockBits))
                 {
                     continue;
                 }
@@ -250,25 +216,12 @@ internal sealed class ShadowRefcounts : IReferenceSink
         }
     }
 
-    private bool AnyMarked(long start, long end)
-    {
-        for (long block = start >> BlockBits; block <= (end - 1) >> BlockBits && block < _marked.Length; block++)
-        {
-            if (_marked[block])
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
-
     private async ValueTask WriteWindowAsync(ReferenceWindow window, AlignedBuffer buffer)
     {
         long windowEnd = window.Start.Index + window.Length;
-        for (long block = window.Start.Index >> BlockBits; block <= (windowEnd - 1) >> BlockBits && block < _marked.Length; block++)
+        for (long block = window.Start.Index >> BlockBits; block <= (windowEnd - 1) >> BlockBits; block++)
         {
-            if (!_marked[block])
+            if (!_blocks.Contains(block))
             {
                 continue;
             }
@@ -289,7 +242,7 @@ internal sealed class ShadowRefcounts : IReferenceSink
                 }
             }
 
-            await _file.WriteAsync(_places[block] + (((first - blockStart) << _order) / 8), piece);
+            await _file.WriteAsync(_blocks.PlaceOf(block) + (((first - blockStart) << _order) / 8), piece);
         }
     }
 
@@ -355,14 +308,14 @@ internal sealed class ShadowRefcounts : IReferenceSink
 
     private long EntryOf(long block)
     {
-        if (block < _marked.Length && _marked[block])
+        if (_blocks.Contains(block))
         {
-            return _places[block];
+            return _blocks.PlaceOf(block);
         }
 
         return IsRewrittenWhole ? 0 : _present.BlockOffset(block);
     }
 
     private BlockIOException Damaged(HostCluster cluster, string what) => new(
-        Errno.EIO, $"cluster {cluster.Index} of '{_file.Name}' {what}", "The image is damaged: stop writing to it and run 'qemu-img check'");
+        Errno.EIO, $"cluster {cluster.Index} of '{_file.Name}' {what}", "The image is damaged: stop writing to it and run 'blockmount check'");
 }

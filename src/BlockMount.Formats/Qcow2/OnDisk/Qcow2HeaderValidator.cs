@@ -181,7 +181,7 @@ internal static class Qcow2HeaderValidator
         {
             throw new ImageFormatException(
                 $"Could not open '{name}': the {table} at {offset} with {length} bytes ends past the end of the file ({fileLength} bytes)",
-                "The file is cut short or damaged: copy it again from its source, or look at it with 'qemu-img check'");
+                "The file is cut short or damaged: copy it again from its source, or look at it with 'blockmount check'");
         }
     }
 

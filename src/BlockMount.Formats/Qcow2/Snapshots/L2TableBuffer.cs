@@ -77,7 +77,7 @@ internal sealed class L2TableBuffer : IDisposable
         if (_geometry.OffsetInCluster(offset) != 0)
         {
             throw new BlockIOException(
-                Errno.EIO, $"{what} at {offset:#x} in '{_file.Name}', which is not aligned to a cluster", "The image is damaged: run 'qemu-img check' on it");
+                Errno.EIO, $"{what} at {offset:#x} in '{_file.Name}', which is not aligned to a cluster", "The image is damaged: run 'blockmount check' on it");
         }
     }
 }

@@ -48,5 +48,5 @@ internal static class SnapshotL1
     }
 
     private static ImageFormatException Refuse(string fileName, SnapshotEntry snapshot, string what) =>
-        new($"Snapshot '{snapshot.Name}' of '{fileName}' cannot be used: {what}", "The image is damaged: run 'qemu-img check' on it");
+        new($"Snapshot '{snapshot.Name}' of '{fileName}' cannot be used: {what}", "The image is damaged: run 'blockmount check' on it");
 }

@@ -5,6 +5,7 @@ using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Storage;
 using BlockMount.TestSupport;
 using BlockMount.TestSupport.Images;
+using BlockMount.TestSupport.Model;
 using Xunit;
 
 namespace BlockMount.Tests.Formats.Qcow2;
@@ -56,6 +57,26 @@ public sealed class CacheCleanTests
         time.Advance();
         time.Advance();
         Assert.Equal(on ? warm + 1 : warm, await ReadsAsync(node, counted));
+        await node.DisposeAsync();
+        Assert.Equal(0, time.Timers);
+    }
+
+    // A change of the snapshots puts other tables in force, with caches of their own: one timer goes on, for these.
+    [Fact]
+    public async Task Interval_AfterASnapshotChange_FreesTheTablesInForce()
+    {
+        MemoryFile file = await MakeAsync();
+        ManualTime time = new();
+        CountingFile counted = new(file.Reopen());
+        Qcow2Driver driver = await Qcow2Driver.OpenAsync(counted, new Qcow2OpenOptions { Time = time, CacheCleanInterval = s_interval });
+        FormatNode node = new("node0", "image", driver, backing: null);
+        await driver.Snapshots.CreateAsync("one", SnapshotModel.Moment);
+        Assert.Equal(1, time.Timers);
+        await ReadsAsync(node, counted);
+        int warm = await ReadsAsync(node, counted);
+        time.Advance();
+        time.Advance();
+        Assert.Equal(warm + 1, await ReadsAsync(node, counted));
         await node.DisposeAsync();
         Assert.Equal(0, time.Timers);
     }
