@@ -2,7 +2,7 @@
 # make run            a demonstration that leaves nothing behind
 # make test           every suite; ends with "N passed, N failed, N skipped"
 # make test-quick     the unit tests alone
-# make soak         the random suites for SECONDS=n (600), with fresh seeds
+# make soak           the random suites for SECONDS=n (600), with fresh seeds
 # make bench          compare with qemu-storage-daemon and qemu-nbd, write docs/benchmarks.md
 # make install        DESTDIR= PREFIX=/usr/local
 PREFIX ?= /usr/local

@@ -20,10 +20,16 @@ public sealed class RandomWriteTests : ServedImageFixture
     [InlineData("cluster_size=65536,lazy_refcounts=on", "qcow2")]
     [InlineData("cluster_size=65536,compat=0.10", "raw")]
     [InlineData("cluster_size=2097152,refcount_bits=8", "qcow2")]
+    [InlineData("cluster_size=16384,extended_l2=on", "none")]
+    [InlineData("cluster_size=65536,extended_l2=on,lazy_refcounts=on", "qcow2")]
+    [InlineData("cluster_size=2097152,extended_l2=on", "raw")]
+    [InlineData("cluster_size=65536,data_file={0}", "qcow2")]
+    [InlineData("cluster_size=16384,extended_l2=on,data_file={0}", "raw")]
+    [InlineData("cluster_size=65536,data_file={0},data_file_raw=on", "none")]
     public async Task MountAndNbd_RandomWrites_EqualTheModelAndPassCheck(string options, string backing)
     {
         byte[] model = new byte[Size];
-        string image = await MakeAsync(options, backing, model);
+        string image = await MakeAsync(options.Replace("{0}", this["data"], StringComparison.Ordinal), backing, model);
         string disk = await MountAsync(image, "--nbd", $"unix:{this["s"]}");
         Random random = new(options.Length * 31 + backing.Length);
         for (int round = 0; round < 6; round++)
@@ -71,6 +77,30 @@ public sealed class RandomWriteTests : ServedImageFixture
         await ImageIsCleanAndEqualsAsync(image, model);
         await QemuImg.RunAsync("convert", "-l", "snapshot.name=before", "-O", "raw", image, this["before.raw"]);
         EqualBytes(then, await File.ReadAllBytesAsync(this["before.raw"]));
+    }
+
+    // Everything that can be in one image at once.
+    [RequiresFact(Needs.Release | Needs.Fuse | Needs.Zstd, "qemu-img", "qemu-io")]
+    public async Task Mount_SubclustersStreamsSnapshotsAndBitmaps_AllKept()
+    {
+        byte[] model = new byte[Size];
+        string plain = await CreateAsync("plain.qcow2", "cluster_size=65536", Size);
+        await QemuImg.IoAsync(plain, "write -P 0x41 0 3M", "write -P 0x42 5M 1M");
+        string image = this["a.qcow2"];
+        await QemuImg.RunAsync("convert", "-c", "-O", "qcow2", "-o", "compression_type=zstd,extended_l2=on", plain, image);
+        await QemuImg.RunAsync("bitmap", "--add", "--disable", image, "kept");
+        await QemuImg.RunAsync("snapshot", "-c", "before", image);
+        model.AsSpan(0, 3 << 20).Fill(0x41);
+        model.AsSpan(5 << 20, 1 << 20).Fill(0x42);
+        byte[] then = model.ToArray();
+        string disk = await MountAsync(image);
+        WriteThroughMount(disk, model, new Random(7), 100);
+        await UmountAsync();
+        await ImageIsCleanAndEqualsAsync(image, model);
+        await QemuImg.RunAsync("convert", "-l", "snapshot.name=before", "-O", "raw", image, this["before.raw"]);
+        EqualBytes(then, await File.ReadAllBytesAsync(this["before.raw"]));
+        // What is inconsistent could not be enabled.
+        await QemuImg.RunAsync("bitmap", "--enable", image, "kept");
     }
 
     private async Task<string> MakeAsync(string options, string backing, byte[] model)
