@@ -10,7 +10,7 @@ namespace BlockMount.TestSupport.Simulation;
 /// <summary>
 /// One schedule from beginning to end: programs run at once on a copy of an image, and afterwards everything is judged. Every read saw values that were
 /// current at some instant of it (linearizability, sector by sector), every program ended, no host range was touched while somebody else's I/O to it
-/// was in flight, the closed image is free of corruption and leaks, and reads the same when opened again.
+/// was in flight, the closed image is free of corruption and leaks, and it and its snapshots read the same when opened again.
 /// </summary>
 public sealed class SimulationRun
 {
@@ -19,6 +19,7 @@ public sealed class SimulationRun
     private readonly Scheduler _scheduler;
     private readonly MemoryFile _memory;
     private readonly MemoryFile? _data;
+    private readonly SnapshotModel _snapshots;
     private readonly ReferenceImage _reference;
     private readonly bool _resizes;
     private readonly List<byte[]>[] _reads;
@@ -34,6 +35,7 @@ public sealed class SimulationRun
         _scheduler = scheduler;
         _memory = image.CopyFile();
         _data = image.CopyDataFile();
+        _snapshots = new SnapshotModel(image.Chain, _memory);
         _resizes = programs.Any(program => program.Resizes);
         _now = new GuestOperation[programs.Count];
         _reads = [.. programs.Select(_ => new List<byte[]>())];
@@ -70,7 +72,9 @@ public sealed class SimulationRun
     private async ValueTask RunAsync(ScheduleChooser chooser, Mutant? mutant)
     {
         int clusterSize = _image.Chain.Geometry.ClusterSize;
-        bool MayMeet(int left, int right) => GuestProgram.Meet(_now[left], _now[right], clusterSize);
+        // The list of snapshots is looked for with reads that go past its end; everything else about snapshots has the image for itself.
+        bool MayMeet(int left, int right) =>
+            _now[left].IsSnapshot || _now[right].IsSnapshot || GuestProgram.Meet(_now[left], _now[right], clusterSize);
         ScheduledFile file = new(_memory, _scheduler, MayMeet);
         ScheduledFile? data = _data is null ? null : new(_data, _scheduler, MayMeet, number: 1);
         TestDisk disk = await _image.Chain.OpenDiskAsync(file, mutant, data);
@@ -82,7 +86,7 @@ public sealed class SimulationRun
         for (int i = 0; i < _programs.Count; i++)
         {
             int number = i;
-            ObservedDisk observed = new(disk, _reference, Tick, concurrent: true) { Read = _reads[i].Add };
+            ObservedDisk observed = new(disk, _reference, Tick, concurrent: true) { Read = _reads[i].Add, Snapshots = _snapshots };
             _scheduler.Start(() => RunProgramAsync(observed, number));
         }
 
@@ -105,8 +109,9 @@ public sealed class SimulationRun
 
     private void Judge(Exception? error)
     {
-        // A request that the disk's new end overtook is refused; that is the only error that nobody injected.
-        bool refused = error is BlockIOException { Errno: Errno.EINVAL or Errno.ENOSPC } && _resizes;
+        // A request that the disk's new end overtook is refused, and so is a resize that a snapshot of a version 2 image overtook; these are the only
+        // errors that nobody injected.
+        bool refused = error is BlockIOException { Errno: Errno.EINVAL or Errno.ENOSPC or Errno.EOPNOTSUPP } && _resizes;
         if (error is not null && !refused && !(error is BlockIOException && _scheduler.FaultHit))
         {
             throw new SimulationException($"{error.GetType().Name}: {error.Message}\n{error.StackTrace}");
@@ -136,6 +141,7 @@ public sealed class SimulationRun
         TestDisk again = await _image.Chain.OpenDiskAsync(_memory.Reopen(), data: _data?.Reopen());
         byte[] reread = closed ? await ReadAsync(again) : content;
         await again.DisposeAsync();
+        await _snapshots.CheckAsync();
         if (!content.AsSpan().SequenceEqual(reread))
         {
             int at = content.AsSpan().CommonPrefixLength(reread);

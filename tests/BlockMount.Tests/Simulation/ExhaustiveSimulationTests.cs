@@ -18,19 +18,19 @@ public sealed class ExhaustiveSimulationTests(ITestOutputHelper output)
     [Theory]
     [MemberData(nameof(Images))]
     public Task AllPairs_EveryInterleaving_IsGood(string image) =>
-        VisitAsync(image, 2, int.MaxValue, static (simulation, programs) => simulation.Visit(programs));
+        VisitAsync(image, 2, int.MaxValue);
 
     [Theory]
     [MemberData(nameof(Images))]
     public Task AllPairs_EveryStorageCallFailingInEveryInterleaving_IsGood(string image) =>
-        VisitAsync(image, 2, int.MaxValue, static (simulation, programs) => simulation.VisitWithFaults(programs));
+        VisitAsync(image, 2, int.MaxValue, faults: true);
 
     // "backed" differs from "warm" in what edges and holes read only, which pairs show.
     [Theory]
     [InlineData("warm")]
     [InlineData("cold")]
     public Task AllTriples_EveryInterleaving_IsGood(string image) =>
-        VisitAsync(image, 3, TestBudget.Scaled(200_000), static (simulation, programs) => simulation.Visit(programs));
+        VisitAsync(image, 3, TestBudget.Scaled(200_000));
 
     // What BLOCKMOUNT_SCHEDULE names, with every step in the output.
     [Fact]
@@ -54,13 +54,20 @@ public sealed class ExhaustiveSimulationTests(ITestOutputHelper output)
         }
     }
 
-    private async Task VisitAsync(string name, int count, int schedulesMax, Action<ExhaustiveSimulation, IReadOnlyList<GuestProgram>> visit)
+    private async Task VisitAsync(string name, int count, int schedulesMax, bool faults = false)
     {
         SimulationImage image = await SimulationMatrix.ImageAsync(name);
         ExhaustiveSimulation simulation = new(image, schedulesMax);
-        foreach (GuestProgram[] programs in SimulationMatrix.Combinations(SimulationMatrix.Programs(image), count))
+        foreach (GuestProgram[] programs in SimulationMatrix.Combinations(SimulationMatrix.Programs(image, count, faults), count))
         {
-            visit(simulation, programs);
+            if (faults)
+            {
+                simulation.VisitWithFaults(programs);
+            }
+            else
+            {
+                simulation.Visit(programs);
+            }
         }
 
         output.WriteLine(simulation.Report());

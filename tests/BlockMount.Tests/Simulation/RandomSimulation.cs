@@ -40,6 +40,9 @@ internal static class RandomSimulation
         { GuestOperationKind.Discard, 12 },
         { GuestOperationKind.Flush, 10 },
         { GuestOperationKind.Resize, 2 },
+        { GuestOperationKind.SnapshotCreate, 1 },
+        { GuestOperationKind.SnapshotApply, 1 },
+        { GuestOperationKind.SnapshotDelete, 1 },
     };
 
     /// <summary>Runs the schedules of one seed.</summary>

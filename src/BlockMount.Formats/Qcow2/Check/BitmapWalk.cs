@@ -25,6 +25,10 @@ internal sealed class BitmapWalk
     private readonly StorageFile _file;
     private readonly CheckedLayout _layout;
     private readonly ClusterReferences _references;
+    private readonly HashSet<int> _damaged = [];
+
+    // Tables that were visited, with the number of the first bitmap, and how many others name them; more than one is damage or malice.
+    private readonly Dictionary<(long Offset, long Bytes), (int First, long Repeats)> _visited = [];
 
     internal BitmapWalk(StorageFile file, CheckedLayout layout, ClusterReferences references)
     {
@@ -34,7 +38,7 @@ internal sealed class BitmapWalk
     }
 
     /// <summary>Bitmaps that are damaged, as indices into the directory; filled by <see cref="RunAsync"/>.</summary>
-    internal List<int> Damaged { get; } = [];
+    internal IReadOnlySet<int> Damaged => _damaged;
 
     /// <summary>The directory itself cannot be read to its end; no bitmap can be trusted.</summary>
     internal bool IsDirectoryDamaged { get; private set; }
@@ -66,7 +70,12 @@ internal sealed class BitmapWalk
         {
             for (int i = 0; i < Entries.Count; i++)
             {
-                await VisitTableAsync(i, Entries[i]);
+                await VisitOnceAsync(i, Entries[i]);
+            }
+
+            foreach ((int first, long repeats) in _visited.Values.Where(visit => visit.Repeats > 0))
+            {
+                _ = await VisitTableAsync(Entries[first], repeats);
             }
         }
     }
@@ -128,36 +137,56 @@ internal sealed class BitmapWalk
         return false;
     }
 
-    private async ValueTask VisitTableAsync(int bitmap, BitmapDirectoryEntry directory)
+    private async ValueTask VisitOnceAsync(int bitmap, BitmapDirectoryEntry directory)
     {
-        if (!_references.Add(directory.TableOffset, directory.TableBytes, ClusterUses.Bitmaps, active: true, directory.Place))
+        (long, long) table = (directory.TableOffset, directory.TableBytes);
+        bool damaged;
+        if (_visited.TryGetValue(table, out (int First, long Repeats) before))
         {
-            Damaged.Add(bitmap);
-            return;
+            _visited[table] = before with { Repeats = before.Repeats + 1 };
+            damaged = _damaged.Contains(before.First);
+        }
+        else
+        {
+            _visited.Add(table, (bitmap, 0));
+            damaged = !await VisitTableAsync(directory, times: 1);
+        }
+
+        if (damaged)
+        {
+            _ = _damaged.Add(bitmap);
+        }
+    }
+
+    // False if the bitmap is damaged.
+    private async ValueTask<bool> VisitTableAsync(BitmapDirectoryEntry directory, long times)
+    {
+        if (!_references.Add(directory.TableOffset, directory.TableBytes, ClusterUses.Bitmaps, active: true, directory.Place, times))
+        {
+            return false;
         }
 
         TableReader table = new(_file, directory.TableBytes);
         table.Select(directory.TableOffset, directory.TableBytes);
         bool damaged = false;
-        for (long i = 0; i < directory.TableBytes / 8; i++)
+        int run;
+        for (long i = 0; i < directory.TableBytes / 8; i += run)
         {
             ulong entry = await table.ReadAsync(i);
+            run = await table.RunLengthAsync(i);
             long offset = (long)(entry & OffsetMask);
             long place = directory.TableOffset + (i * 8);
             if ((entry & Reserved) != 0 || (offset != 0 && (entry & AllOnes) != 0) || !_layout.IsAligned(offset))
             {
-                _references.Report(CheckFindingKind.ReservedBits, place, $"the bitmap table entry at {place} is {entry:x}");
+                _references.Report(CheckFindingKind.ReservedBits, place, $"the bitmap table entry at {place} is {entry:x}", times: times * run);
                 damaged = true;
             }
             else if (offset != 0)
             {
-                damaged |= !_references.Add(offset, _layout.ClusterSize, ClusterUses.Bitmaps, active: true, place);
+                damaged |= !_references.Add(offset, _layout.ClusterSize, ClusterUses.Bitmaps, active: true, place, times * run);
             }
         }
 
-        if (damaged)
-        {
-            Damaged.Add(bitmap);
-        }
+        return !damaged;
     }
 }

@@ -115,21 +115,22 @@ public sealed class CheckReport
     /// <summary>The exit code of qemu-img check: 1 could not be checked completely, 2 corruptions, 3 leaks only, 0 clean.</summary>
     public int ExitCode => CheckErrors > 0 ? 1 : Corruptions > 0 ? 2 : Leaks > 0 ? 3 : 0;
 
-    internal void Add(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true)
+    /// <param name="times">How often it counts; it is listed once.</param>
+    internal void Add(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true, long times = 1)
     {
         switch (kind)
         {
             case CheckFindingKind.Leak:
-                Leaks++;
+                Leaks += times;
                 break;
             case CheckFindingKind.Unchecked:
-                CheckErrors++;
+                CheckErrors += times;
                 break;
             default:
-                Corruptions++;
-                WrongCopiedFlags += kind == CheckFindingKind.CopiedFlag ? 1 : 0;
-                RefcountsTooLow += kind == CheckFindingKind.RefcountTooLow ? 1 : 0;
-                CorruptionsUnknownToQemu += knownToQemu ? 0 : 1;
+                Corruptions += times;
+                WrongCopiedFlags += kind == CheckFindingKind.CopiedFlag ? times : 0;
+                RefcountsTooLow += kind == CheckFindingKind.RefcountTooLow ? times : 0;
+                CorruptionsUnknownToQemu += knownToQemu ? 0 : times;
                 break;
         }
 

@@ -90,6 +90,9 @@ internal sealed class ClusterReferences
     /// <summary>Some cluster has owners that exclude each other.</summary>
     internal bool HasConflicts { get; private set; }
 
+    /// <summary>References beyond what the refcounts can say, in all windows so far.</summary>
+    internal long Overflows { get; private set; }
+
     /// <summary>True if the cluster is in the window.</summary>
     internal bool Holds(long cluster) => cluster >= WindowStart && cluster < WindowEnd;
 
@@ -147,9 +150,11 @@ internal sealed class ClusterReferences
     /// <param name="use">What for; <see cref="ClusterUses.None"/> for a reference that counts and that nobody believes, because it is not aligned.</param>
     /// <param name="active">The reference belongs to the active state; there a cluster of tables or data has one owner.</param>
     /// <param name="referrer">Host offset of the entry that refers, for messages.</param>
+    /// <param name="times">How many such references there are, at least 1.</param>
     /// <returns>False if the range lies outside the file.</returns>
-    internal bool Add(long offset, long length, ClusterUses use, bool active, long referrer)
+    internal bool Add(long offset, long length, ClusterUses use, bool active, long referrer, long times = 1)
     {
+        Debug.Assert(times > 0);
         Debug.Assert(use == ClusterUses.None || BitOperations.IsPow2((int)use));
         if (length <= 0)
         {
@@ -158,7 +163,7 @@ internal sealed class ClusterReferences
 
         if (_layout.IsOutside(offset, length))
         {
-            Report(CheckFindingKind.OutsideFile, referrer, $"the entry at {referrer} refers to {use} at {offset} + {length}, past the end of the file at {_layout.FileLength}");
+            Report(CheckFindingKind.OutsideFile, referrer, $"the entry at {referrer} refers to {use} at {offset} + {length}, past the end of the file at {_layout.FileLength}", times: times);
             return false;
         }
 
@@ -167,41 +172,44 @@ internal sealed class ClusterReferences
         long end = Math.Min(last, WindowEnd - 1);
         for (long cluster = Math.Max(offset >> _layout.ClusterBits, WindowStart); cluster <= end; cluster++)
         {
-            AddCluster(cluster, use, active);
+            AddCluster(cluster, use, active, (ulong)times);
         }
 
         return true;
     }
 
     /// <summary>Reports once, however many windows there are.</summary>
-    internal void Report(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true)
+    internal void Report(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true, long times = 1)
     {
         if (IsFirstWindow)
         {
-            _report.Add(kind, hostOffset, description, knownToQemu);
+            _report.Add(kind, hostOffset, description, knownToQemu, times);
         }
     }
 
-    private void AddCluster(long cluster, ClusterUses use, bool active)
+    private void AddCluster(long cluster, ClusterUses use, bool active, ulong times)
     {
         long index = cluster - WindowStart;
-        if (!TryIncrement(cluster, index))
+        long excess = Increase(cluster, index, times);
+        if (excess > 0)
         {
+            Overflows += excess;
             if (_overflows.Count < OverflowsMax || _overflows.ContainsKey(cluster))
             {
-                _overflows[cluster] = _overflows.GetValueOrDefault(cluster) + 1;
+                _overflows[cluster] = (int)Math.Min(_overflows.GetValueOrDefault(cluster) + excess, int.MaxValue);
             }
 
-            _report.Add(CheckFindingKind.Overflow, cluster << _layout.ClusterBits, $"the cluster at {cluster << _layout.ClusterBits} has more than {_refcountMax} references");
+            _report.Add(CheckFindingKind.Overflow, cluster << _layout.ClusterBits, $"the cluster at {cluster << _layout.ClusterBits} has more than {_refcountMax} references", times: excess);
         }
 
         ClusterUses before = _uses[index];
         ClusterUses after = before | use;
+        bool again = times > 1;
         if (active && (use & (ClusterUses.L2Table | ClusterUses.Data)) != 0)
         {
-            after |= ClusterUses.OwnedByActiveState | ((before & ClusterUses.OwnedByActiveState) != 0 ? ClusterUses.Doubled : 0);
+            after |= ClusterUses.OwnedByActiveState | (again || (before & ClusterUses.OwnedByActiveState) != 0 ? ClusterUses.Doubled : 0);
         }
-        else if ((use & before & ClusterUses.InPlace) != 0)
+        else if ((use & (again ? use : before) & ClusterUses.InPlace) != 0)
         {
             after |= ClusterUses.Doubled;
         }
@@ -210,27 +218,25 @@ internal sealed class ClusterReferences
         _uses[index] = after;
     }
 
-    private bool TryIncrement(long cluster, long index)
+    // Returns those of the references that are too many.
+    private long Increase(long cluster, long index, ulong times)
     {
         ushort count = _counts[index];
-        if (count < ushort.MaxValue)
+        if (times == 1 && count < ushort.MaxValue && count < _refcountMax)
         {
-            if (count >= _refcountMax)
-            {
-                return false;
-            }
-
             _counts[index] = (ushort)(count + 1);
-            return true;
+            return 0;
         }
 
-        ulong large = _large.GetValueOrDefault(cluster, ushort.MaxValue);
-        if (large >= _refcountMax)
+        ulong before = Count(cluster);
+        ulong added = Math.Min(times, _refcountMax - before);
+        ulong after = before + added;
+        _counts[index] = (ushort)Math.Min(after, ushort.MaxValue);
+        if (after > ushort.MaxValue)
         {
-            return false;
+            _large[cluster] = after;
         }
 
-        _large[cluster] = large + 1;
-        return true;
+        return (long)(times - added);
     }
 }

@@ -80,6 +80,13 @@ public sealed class GuestDamage
         }
     }
 
+    /// <summary>Counts ranges that nobody lists, because the list is cut off already.</summary>
+    internal void AddUnlisted(long ranges, long bytes)
+    {
+        TotalRanges += ranges;
+        TotalBytes += bytes;
+    }
+
     /// <summary>Sorts and merges what was kept.</summary>
     internal void Normalize()
     {

@@ -21,12 +21,15 @@ internal sealed record GuestTableRoot(string? Snapshot, long Offset, int Entries
 /// </summary>
 internal sealed class GuestTableWalk
 {
+    private static readonly GuestTableRoot s_unclipped = new(null, 0, 0, long.MaxValue, 0);
+
     private readonly CheckedLayout _layout;
     private readonly ClusterReferences _references;
     private readonly StoredRefcounts _stored;
     private readonly CheckReport _report;
     private readonly TableReader _l1;
     private readonly CheckedL2Table _l2;
+    private readonly VisitedTables _visited = new();
 
     // The table being visited.
     private GuestTableRoot _root = null!;
@@ -35,16 +38,25 @@ internal sealed class GuestTableWalk
     private bool _copiedIsChecked;
     private long _nextContiguous;
 
+    // How often what is visited counts, and whether it was visited before: then its damage is known.
+    private long _times = 1;
+    private bool _isRepeat;
+
+    // Where damage is noted for repeats; null if this visit is not remembered.
+    private VisitedTable? _visit;
+    private VisitedTable? _rootVisit;
+
     // Instead of counting, look for entries whose clusters have owners that exclude each other.
     private bool _marking;
 
-    internal GuestTableWalk(StorageFile file, CheckedLayout layout, ClusterReferences references, StoredRefcounts stored, CheckReport report)
+    /// <param name="entriesMax">Entries of the largest L1 table that will be handed in.</param>
+    internal GuestTableWalk(StorageFile file, CheckedLayout layout, ClusterReferences references, StoredRefcounts stored, CheckReport report, int entriesMax)
     {
         _layout = layout;
         _references = references;
         _stored = stored;
         _report = report;
-        _l1 = new TableReader(file, Math.Max(layout.L1Entries * 8L, 512));
+        _l1 = new TableReader(file, Math.Max(entriesMax * 8L, 512));
         _l2 = new CheckedL2Table(file, layout);
     }
 
@@ -62,26 +74,106 @@ internal sealed class GuestTableWalk
         return root.Entries == 0 ? ValueTask.CompletedTask : WalkAsync(root, progress: null);
     }
 
-    private async ValueTask WalkAsync(GuestTableRoot root, Action<int>? progress)
+    /// <summary>Counts what was met more than once, with its multiplicity; ends a count of all roots.</summary>
+    internal async ValueTask CountRepeatsAsync()
     {
-        _root = root;
-        if (!_marking && !_references.Add(root.Offset, root.Entries * 8L, ClusterUses.Structure, active: true, root.Referrer))
+        _isRepeat = true;
+        foreach (VisitedTable visit in _visited.RepeatedRoots)
         {
-            Damage(0, root.DiskSize);
+            // Multiplies the repeats of its entries, which are counted below.
+            _times = visit.Repeats;
+            await WalkEntriesAsync(visit.Root, progress: null);
         }
 
-        for (int i = 0; i < root.Entries; i++)
+        foreach (VisitedTable visit in _visited.RepeatedTables)
+        {
+            _root = visit.Root;
+            _l1Index = visit.L1Index;
+            _l2Offset = visit.Entry.TableOffset;
+            _times = visit.Repeats;
+            await CountL1EntryAsync(visit.Entry, _root.Offset + (_l1Index * 8L));
+        }
+
+        _isRepeat = false;
+        _times = 1;
+        _visited.Clear();
+    }
+
+    /// <summary>Ends the calls of <see cref="MarkAsync"/>.</summary>
+    internal void EndMarking() => _visited.Clear();
+
+    private async ValueTask WalkAsync(GuestTableRoot root, Action<int>? progress)
+    {
+        if (_visited.Find(root) is { } before)
+        {
+            before.Repeats++;
+            before.RepeatDamage(_report.Damage, root, 0, 1, root.Entries * _layout.L1Coverage);
+            return;
+        }
+
+        VisitedTable visit = new(root);
+        _rootVisit = _visited.TryAddRoot(visit) ? visit : null;
+        await WalkEntriesAsync(root, progress);
+        _rootVisit = null;
+    }
+
+    private async ValueTask WalkEntriesAsync(GuestTableRoot root, Action<int>? progress)
+    {
+        _root = root;
+        if (!_marking && !_references.Add(root.Offset, root.Entries * 8L, ClusterUses.Structure, active: true, root.Referrer, _times))
+        {
+            Damage(0, long.MaxValue);
+        }
+
+        int run;
+        for (int i = 0; i < root.Entries; i += run)
         {
             _l1.Select(root.Offset, root.Entries * 8L);
             CheckedL1Entry entry = new(await _l1.ReadAsync(i));
+            run = await _l1.RunLengthAsync(i);
             if (entry.Raw != 0)
             {
-                _l1Index = i;
-                _l2Offset = entry.TableOffset;
-                await (_marking ? MarkL2Async() : CountL1EntryAsync(entry, root.Offset + (i * 8L)));
+                await VisitAsync(entry, i, run);
             }
 
-            progress?.Invoke(i);
+            progress?.Invoke(i + run - 1);
+        }
+    }
+
+    // A run of equal entries. An external data file gives each entry a place of its own, so that no two visits are alike.
+    private async ValueTask VisitAsync(CheckedL1Entry entry, int first, int run)
+    {
+        for (int i = first; i < first + run; i++)
+        {
+            if (!_layout.HasDataFile && _visited.Find(entry, _root.IsActive) is { } before)
+            {
+                Repeat(before, i, first + run - i);
+                return;
+            }
+
+            _l1Index = i;
+            _l2Offset = entry.TableOffset;
+            VisitedTable visit = new(_root) { Entry = entry, L1Index = i };
+            _visit = !_layout.HasDataFile && !_isRepeat && _visited.TryAdd(visit) ? visit : null;
+            await (_marking ? MarkL2Async() : CountL1EntryAsync(entry, _root.Offset + (i * 8L)));
+            _visit = null;
+        }
+    }
+
+    private void Repeat(VisitedTable before, int l1Index, int count)
+    {
+        before.Repeats += _times * count;
+        if (_isRepeat || before.Damage is null)
+        {
+            return;
+        }
+
+        long start = l1Index * _layout.L1Coverage;
+        before.RepeatDamage(_report.Damage, _root, start, count, _layout.L1Coverage);
+        if (_rootVisit is { } rootVisit)
+        {
+            rootVisit.Damage ??= new GuestDamage();
+            before.RepeatDamage(rootVisit.Damage, s_unclipped, start, count, _layout.L1Coverage);
         }
     }
 
@@ -93,7 +185,7 @@ internal sealed class GuestTableWalk
         }
 
         bool aligned = _layout.IsAligned(entry.TableOffset);
-        bool usable = _references.Add(entry.TableOffset, _layout.ClusterSize, aligned ? ClusterUses.L2Table : ClusterUses.None, _root.IsActive, place);
+        bool usable = _references.Add(entry.TableOffset, _layout.ClusterSize, aligned ? ClusterUses.L2Table : ClusterUses.None, _root.IsActive, place, _times);
         if (!aligned)
         {
             Report(CheckFindingKind.Misaligned, place, $"the entry at {place} refers to an L2 table at {entry.TableOffset}, which is no multiple of {_layout.ClusterSize}");
@@ -227,8 +319,8 @@ internal sealed class GuestTableWalk
 
         if (_root.IsActive && _references.IsFirstWindow)
         {
-            _report.AllocatedClusters++;
-            _report.FragmentedClusters += _nextContiguous != 0 && entry.HostOffset != _nextContiguous ? 1 : 0;
+            _report.AllocatedClusters += _times;
+            _report.FragmentedClusters += _nextContiguous != 0 && entry.HostOffset != _nextContiguous ? _times : 0;
             _nextContiguous = entry.HostOffset + _layout.ClusterSize;
         }
 
@@ -236,7 +328,7 @@ internal sealed class GuestTableWalk
         {
             CheckIdentity(entry, index);
         }
-        else if (!_references.Add(entry.HostOffset, _layout.ClusterSize, aligned ? ClusterUses.Data : ClusterUses.None, _root.IsActive, _l2.PlaceOf(index)))
+        else if (!_references.Add(entry.HostOffset, _layout.ClusterSize, aligned ? ClusterUses.Data : ClusterUses.None, _root.IsActive, _l2.PlaceOf(index), _times))
         {
             DamageAt(index);
         }
@@ -270,13 +362,13 @@ internal sealed class GuestTableWalk
 
         if (_root.IsActive && _references.IsFirstWindow)
         {
-            _report.AllocatedClusters++;
-            _report.CompressedClusters++;
-            _report.FragmentedClusters++;
+            _report.AllocatedClusters += _times;
+            _report.CompressedClusters += _times;
+            _report.FragmentedClusters += _times;
         }
 
         (long offset, long length) = entry.CompressedSectors(_layout);
-        if (!_references.Add(offset, length, ClusterUses.Compressed, _root.IsActive, place))
+        if (!_references.Add(offset, length, ClusterUses.Compressed, _root.IsActive, place, _times))
         {
             DamageAt(index);
         }
@@ -328,9 +420,20 @@ internal sealed class GuestTableWalk
 
     private void Damage(long offset, long length)
     {
-        if (_references.IsFirstWindow || _marking)
+        if (!_isRepeat && (_references.IsFirstWindow || _marking))
         {
+            Note(_visit, offset - (_l1Index * _layout.L1Coverage), length);
+            Note(_rootVisit, offset, length);
             _report.Damage.Add(_root.Snapshot, offset, Math.Min(length, _root.DiskSize - offset));
+        }
+    }
+
+    private static void Note(VisitedTable? visit, long offset, long length)
+    {
+        if (visit is not null)
+        {
+            visit.Damage ??= new GuestDamage();
+            visit.Damage.Add(null, offset, length);
         }
     }
 
@@ -338,5 +441,5 @@ internal sealed class GuestTableWalk
         CheckFindingKind.CopiedFlag, place, $"COPIED is {(copied ? 1 : 0)} in the entry at {place}, and the refcount of the cluster at {offset} is {refcount}");
 
     private void Report(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true) =>
-        _references.Report(kind, hostOffset, description, knownToQemu);
+        _references.Report(kind, hostOffset, description, knownToQemu, _times);
 }

@@ -30,7 +30,6 @@ internal sealed class ReferenceWalk
         _references = references;
         _stored = stored;
         _report = report;
-        _tables = new GuestTableWalk(file, layout, references, stored, report);
         _roots.Add(new GuestTableRoot(null, layout.L1Offset, layout.L1Entries, layout.VirtualSize, L1TableField));
         foreach (CheckedSnapshot snapshot in snapshots.Snapshots)
         {
@@ -39,6 +38,8 @@ internal sealed class ReferenceWalk
                 _roots.Add(new GuestTableRoot(snapshot.Name, snapshot.L1Offset, (int)snapshot.L1Entries, snapshot.DiskSize, snapshot.Place));
             }
         }
+
+        _tables = new GuestTableWalk(file, layout, references, stored, report, _roots.Max(root => root.Entries));
     }
 
     /// <summary>The L1 tables that can be walked, the active one first.</summary>
@@ -62,6 +63,8 @@ internal sealed class ReferenceWalk
             before += root.Entries;
         }
 
+        await _tables.CountRepeatsAsync();
+
         _ = _references.Add(_layout.SnapshotsOffset, _snapshots.TableBytes, ClusterUses.Structure, active: true, SnapshotsField);
         if (countRefcountStructure)
         {
@@ -84,6 +87,8 @@ internal sealed class ReferenceWalk
         {
             await _tables.MarkAsync(root);
         }
+
+        _tables.EndMarking();
     }
 
     private void ReportUnusableSnapshots()

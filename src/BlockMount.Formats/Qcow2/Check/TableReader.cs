@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Check;
@@ -44,6 +45,27 @@ internal sealed class TableReader
         return _chunkStart >= 0 && position >= _chunkStart && position < _chunkStart + _chunk.Length
             ? new ValueTask<ulong>(Decode(position))
             : LoadAsync(position);
+    }
+
+    /// <summary>
+    /// How many entries from <paramref name="index"/> on, which was read last, are equal to it as far as can be said quickly: to the end of the chunk, or
+    /// to the end of a hole in the file. At least 1.
+    /// </summary>
+    internal ValueTask<int> RunLengthAsync(long index)
+    {
+        long position = index * 8;
+        Debug.Assert(_chunkStart >= 0 && position >= _chunkStart && position < _chunkStart + _chunk.Length);
+        int length = (int)Math.Min(_chunk.Length, _tableBytes - _chunkStart);
+        ReadOnlySpan<ulong> rest = MemoryMarshal.Cast<byte, ulong>(_chunk.AsSpan(0, length))[(int)((position - _chunkStart) / 8)..];
+        int other = rest.IndexOfAnyExcept(rest[0]);
+        bool goesOn = other < 0 && rest[0] == 0 && _chunkStart + length < _tableBytes;
+        return goesOn ? SkipHoleAsync(_chunkStart + length, rest.Length) : new ValueTask<int>(other < 0 ? rest.Length : other);
+    }
+
+    private async ValueTask<int> SkipHoleAsync(long position, int run)
+    {
+        FileExtent extent = await _file.MapAsync(_tableOffset + position, _tableBytes - position);
+        return extent.IsHole ? run + (int)Math.Min(extent.Length / 8, (_tableBytes - position) / 8) : run;
     }
 
     private async ValueTask<ulong> LoadAsync(long position)

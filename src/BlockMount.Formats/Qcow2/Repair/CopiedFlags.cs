@@ -14,6 +14,9 @@ internal sealed class CopiedFlags
     private readonly CheckedLayout _layout;
     private readonly CheckedL2Table _l2;
 
+    // L2 tables that were visited in this run: a second entry that names one finds nothing to do.
+    private readonly HashSet<long> _corrected = [];
+
     internal CopiedFlags(ImageState state)
     {
         _state = state;
@@ -24,6 +27,7 @@ internal sealed class CopiedFlags
     /// <summary>Clears flags that must not be there, or with <paramref name="set"/> sets those that are missing.</summary>
     internal async ValueTask RunAsync(bool set)
     {
+        _corrected.Clear();
         byte[] sector = new byte[512];
         GuestTableRoot root = _state.Walk.Roots[0];
         for (int start = 0; start < root.Entries; start += 64)
@@ -55,6 +59,11 @@ internal sealed class CopiedFlags
 
     private async ValueTask CorrectTableAsync(long offset, bool set)
     {
+        if (_corrected.Count < VisitedTables.TablesMax && !_corrected.Add(offset))
+        {
+            return;
+        }
+
         await _l2.LoadAsync(offset);
         bool changed = false;
         for (int i = _l2.NextUsed(0); i < _layout.L2Entries; i = _l2.NextUsed(i + 1))

@@ -34,6 +34,8 @@ public static class ImageRepair
     // A mended table can bring others to light; each round goes one level deeper.
     private const int RoundsMax = 8;
 
+    private const long BytesToCopyMax = 256 << 20;
+
     /// <summary>Checks the image, repairs what was found, and checks it again.</summary>
     /// <exception cref="ImageFormatException">The header cannot be used: there is nothing to repair.</exception>
     /// <exception cref="Base.BlockIOException">The file cannot be read or written. What was written so far harms nobody.</exception>
@@ -47,6 +49,11 @@ public static class ImageRepair
         {
             // Lowering counts in blocks that overlap with something would write into that.
             return new RepairResult(before, before, "the refcount structure must be made anew, which -r all does and -r leaks does not");
+        }
+
+        if (mode == RepairMode.All && before.Corruptions > 0 && await RefusalAsync(file, memory) is { } refusal)
+        {
+            return new RepairResult(before, before, refusal);
         }
 
         if (!before.IsClean)
@@ -82,6 +89,17 @@ public static class ImageRepair
                 $"Could not open '{file.Name}': the image is marked dirty, and more is wrong with it than stale refcounts: {report.Corruptions} corruptions, {report.CheckErrors} check errors",
                 $"Open it read-only, or repair it: 'blockmount check -r all {file.Name}'");
         }
+    }
+
+    // What more owners share than a refcount can say is copied for each of them. Where that would fill the disk, the image was made to do so.
+    private static async ValueTask<string?> RefusalAsync(StorageFile file, CheckMemory memory)
+    {
+        ImageState state = await ImageState.CountAsync(file, memory);
+        long bytes = (Math.Min(state.References.Overflows, BytesToCopyMax) << state.Layout.ClusterBits)
+            + (state.Layout.HasDataFile ? 0 : new SnapshotRepair(state, new FreshClusters(state)).BytesToCopy());
+        return bytes <= BytesToCopyMax
+            ? null
+            : $"clusters and tables have so many owners that {bytes} bytes would have to be copied, and a repair copies at most {BytesToCopyMax}";
     }
 
     private static async ValueTask FixLeaksAsync(StorageFile file, CheckMemory memory)

@@ -53,6 +53,11 @@ internal sealed class SnapshotRepair
         return true;
     }
 
+    /// <summary>Bytes of the L1 tables that would have to be copied because several snapshots, or others, use them.</summary>
+    internal long BytesToCopy() => _state.Snapshots.Snapshots
+        .Where(snapshot => snapshot.HasUsableL1(_layout) && !_layout.IsOutside(snapshot.L1Offset, snapshot.L1Entries * 8L) && IsShared(snapshot))
+        .Sum(snapshot => (snapshot.L1Entries * 8L + _layout.ClusterSize - 1) & -_layout.ClusterSize);
+
     private bool IsSound(CheckedSnapshot snapshot) =>
         snapshot.HasUsableL1(_layout)
         && !_layout.IsOutside(snapshot.L1Offset, snapshot.L1Entries * 8L)

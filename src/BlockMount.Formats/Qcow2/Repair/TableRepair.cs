@@ -18,6 +18,12 @@ internal sealed class TableRepair
     private readonly CheckedL2Table _l2;
     private readonly byte[] _copy;
 
+    // L2 tables that were visited, and whether they are tables.
+    private readonly Dictionary<long, bool> _mended = [];
+
+    // L1 tables that were visited.
+    private readonly HashSet<(long, int)> _roots = [];
+
     internal TableRepair(ImageState state, FreshClusters fresh)
     {
         _state = state;
@@ -34,6 +40,11 @@ internal sealed class TableRepair
     /// <summary>Mends all tables of <paramref name="root"/>.</summary>
     internal async ValueTask RunAsync(GuestTableRoot root)
     {
+        if (_state.References.Overflows == 0 && !_roots.Add((root.Offset, root.Entries)))
+        {
+            return;
+        }
+
         byte[] chunk = new byte[L1ChunkBytes];
         for (int start = 0; start < root.Entries; start += L1ChunkBytes / 8)
         {
@@ -85,7 +96,7 @@ internal sealed class TableRepair
             return await CopyTableAsync(offset);
         }
 
-        return await MendL2TableAsync(offset, index) ? mended : default;
+        return await MendL2TableOnceAsync(offset, index) ? mended : default;
     }
 
     // More owners than the refcount can say: this one gets a table of its own. Its entries are mended in the next round.
@@ -111,6 +122,27 @@ internal sealed class TableRepair
         }
 
         return true;
+    }
+
+    // A table that many entries name is mended the first time. Not where its entries depend on the place, and not where the visits take turns in
+    // copying what has too many references.
+    private async ValueTask<bool> MendL2TableOnceAsync(long offset, int l1Index)
+    {
+        if (_layout.HasDataFile || _state.References.Overflows > 0)
+        {
+            return await MendL2TableAsync(offset, l1Index);
+        }
+
+        if (!_mended.TryGetValue(offset, out bool isTable))
+        {
+            isTable = await MendL2TableAsync(offset, l1Index);
+            if (_mended.Count < VisitedTables.TablesMax)
+            {
+                _mended.Add(offset, isTable);
+            }
+        }
+
+        return isTable;
     }
 
     // False if the cluster is no L2 table: others use it too, and not every entry could be right. Their bytes stay as they are.
