@@ -4,6 +4,7 @@ using Xunit;
 namespace BlockMount.Interop.Fuse;
 
 /// <summary>Requests through a real mount allocate nothing, on whatever thread.</summary>
+[Collection(RunAlone.Name)]
 public sealed class FuseMountAllocationTests
 {
     private const int Requests = 5_000;

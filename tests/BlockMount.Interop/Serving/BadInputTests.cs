@@ -112,13 +112,6 @@ public sealed class BadInputTests : ServedImageFixture
         await RefusedAsync(image, [reason]);
     }
 
-    [RequiresFact(Needs.Release | Needs.Fuse, "qemu-img")]
-    public async Task ExtendedL2_NotYetSupported_IsRefusedByName()
-    {
-        string image = await CreateAsync("a.qcow2", "cluster_size=65536,extended_l2=on", 1 << 20);
-        await RefusedAsync(image, ["extended L2"]);
-    }
-
     [RequiresFact(Needs.Release | Needs.Fuse)]
     public async Task Raw_WithoutFormat_IsNotGuessed()
     {

@@ -8,6 +8,7 @@ namespace BlockMount.Interop.Serving;
 /// Proves that kill -9 during random writes costs nothing that was flushed: no corruption, every sector holds its last flushed or a later
 /// value, and the same command mounts again without help.
 /// </summary>
+[Collection(RunAlone.Name)]
 public sealed class KillTests : ServedImageFixture
 {
     private const int Rounds = 50;
