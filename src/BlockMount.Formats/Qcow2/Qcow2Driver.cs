@@ -62,7 +62,7 @@ public sealed class Qcow2Driver : FormatDriver
     public override int ClusterSize => _geometry.ClusterSize;
 
     /// <inheritdoc/>
-    public override int ZeroUnit => _write?.RawData is null ? _geometry.SubclusterSize : 1;
+    public override int ZeroUnit => _image.RawData is null ? _geometry.SubclusterSize : 1;
 
     /// <inheritdoc/>
     public override long AllocatedBytes => _file.AllocatedBytes + (_image.Options.DataFile?.AllocatedBytes ?? 0);
@@ -226,8 +226,15 @@ public sealed class Qcow2Driver : FormatDriver
     }
 
     /// <inheritdoc/>
-    protected override ValueTask<Mapping> MapCoreAsync(long offset, long length, MapPurpose purpose) =>
-        _lookup.TryMap(offset, length, out Mapping mapping) ? new ValueTask<Mapping>(mapping) : MapSlowAsync(offset, length);
+    protected override ValueTask<Mapping> MapCoreAsync(long offset, long length, MapPurpose purpose)
+    {
+        if (purpose == MapPurpose.Status && _image.RawData is not null)
+        {
+            return MapHolesAsync(_image.RawData, offset, length);
+        }
+
+        return _lookup.TryMap(offset, length, out Mapping mapping) ? new ValueTask<Mapping>(mapping) : MapSlowAsync(offset, length);
+    }
 
     /// <inheritdoc/>
     protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length)
@@ -333,6 +340,9 @@ public sealed class Qcow2Driver : FormatDriver
             throw;
         }
     }
+
+    private async ValueTask<Mapping> MapHolesAsync(RawDataFile rawData, long offset, long length) =>
+        await rawData.FindHolesAsync(_lookup.TryMap(offset, length, out Mapping mapping) ? mapping : await MapSlowAsync(offset, length));
 
     private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
     {
