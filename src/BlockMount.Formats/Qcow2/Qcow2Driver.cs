@@ -76,7 +76,10 @@ public sealed class Qcow2Driver : FormatDriver
     /// <summary>The header as it was when the image was opened or its snapshots last changed, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
 
-    /// <summary>The persistent bitmaps of a writable image; null if the image is open read-only (see <see cref="LoadBitmapsAsync"/>).</summary>
+    /// <summary>
+    /// The persistent bitmaps of a writable image; null if the image is open read-only (see <see cref="LoadBitmapsAsync"/>). Another object after each change
+    /// of the snapshots; the one of before refuses every call.
+    /// </summary>
     public PersistentBitmapStore? Bitmaps => _write?.Bitmaps;
 
     /// <summary>What was found damaged while the image was open; null as long as nothing was.</summary>
@@ -321,6 +324,7 @@ public sealed class Qcow2Driver : FormatDriver
             // Opened before the switch, so that nothing can fail after it.
             OpenTables opened = await OpenTables.OpenAsync(_image, header, write.Bitmaps);
             await change.SwitchAsync(next);
+            write.Bitmaps.TablesWereReplaced();
             _header = header;
             _lookup = opened.Lookup;
             _write = opened.Write;
