@@ -25,9 +25,10 @@ public sealed class ConsistencyCheck
         _layout = layout;
         _snapshots = snapshots;
         _options = options;
-        _stored = new StoredRefcounts(file, layout, options.Memory);
+        HoleMap holes = new(file);
+        _stored = new StoredRefcounts(file, layout, holes, options.Memory);
         _references = new ClusterReferences(layout, _report, options.WindowClusters, options.Memory);
-        _walk = new ReferenceWalk(file, layout, snapshots, _references, _stored, _report);
+        _walk = new ReferenceWalk(file, layout, holes, snapshots, _references, _stored, _report);
     }
 
     /// <summary>Checks the image in <paramref name="file"/>, which stays open.</summary>
@@ -57,7 +58,7 @@ public sealed class ConsistencyCheck
                 await _walk.MarkConflictsAsync();
             }
         }
-        while (_references.NextWindow());
+        while (_references.NextWindow(await NextStoredAsync(_references.WindowEnd)));
 
         _report.ImageEndOffset = (_lastUsedCluster + 1) << _layout.ClusterBits;
         _report.Damage.Normalize();
@@ -65,20 +66,44 @@ public sealed class ConsistencyCheck
         return _report;
     }
 
+    // The first cluster from that one on that has a refcount block.
+    private async ValueTask<long> NextStoredAsync(long cluster)
+    {
+        long block = await _stored.NextBlockAsync(cluster / _layout.RefcountBlockEntries);
+        return block == long.MaxValue ? long.MaxValue : Math.Max(cluster, block * _layout.RefcountBlockEntries);
+    }
+
     private async ValueTask CompareAsync(long first, long end)
     {
         for (long start = first; start < end;)
         {
-            long block = start / _layout.RefcountBlockEntries;
-            long stop = Math.Min(end, (block + 1) * _layout.RefcountBlockEntries);
-            await _stored.LoadAsync(block);
-            for (long cluster = start; cluster < stop; cluster++)
-            {
-                _ = _stored.TryGet(cluster, out ulong stored, out BlockState state);
-                Compare(cluster, stored, state);
-            }
+            long stored = Math.Min(end, await NextStoredAsync(start));
+            CompareWithNothing(start, stored);
+            start = Math.Min(end, (stored / _layout.RefcountBlockEntries + 1) * _layout.RefcountBlockEntries);
+            await CompareWithBlockAsync(stored, start);
+        }
+    }
 
-            start = stop;
+    // No refcount block counts these: all their refcounts are 0.
+    private void CompareWithNothing(long first, long end)
+    {
+        for (long cluster = _references.NextReferenced(first, end); cluster < end; cluster = _references.NextReferenced(cluster + 1, end))
+        {
+            Compare(cluster, stored: 0, BlockState.Absent);
+        }
+    }
+
+    private async ValueTask CompareWithBlockAsync(long first, long end)
+    {
+        if (first < end)
+        {
+            await _stored.LoadAsync(first / _layout.RefcountBlockEntries);
+        }
+
+        for (long cluster = first; cluster < end; cluster++)
+        {
+            _ = _stored.TryGet(cluster, out ulong stored, out BlockState state);
+            Compare(cluster, stored, state);
         }
     }
 

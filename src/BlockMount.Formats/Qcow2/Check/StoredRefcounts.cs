@@ -34,13 +34,14 @@ internal sealed class StoredRefcounts
     private readonly long[] _held;
     private readonly BlockState[] _states;
 
+    /// <param name="holes">Shared by the readers of one file.</param>
     /// <param name="memory">Where the buffers come from; null to make new ones.</param>
-    internal StoredRefcounts(StorageFile file, CheckedLayout layout, CheckMemory? memory = null)
+    internal StoredRefcounts(StorageFile file, CheckedLayout layout, HoleMap holes, CheckMemory? memory = null)
     {
         _file = file;
         _layout = layout;
         TableEntries = layout.RefcountTableBytes / 8;
-        _table = new TableReader(file, layout.RefcountTableBytes);
+        _table = new TableReader(file, holes, layout.RefcountTableBytes);
         _table.Select(layout.RefcountTableOffset, layout.RefcountTableBytes);
         long needed = (layout.FileClusters / layout.RefcountBlockEntries) + 2;
         int slots = (int)Math.Clamp(needed, 1, Math.Max(4, HeldBytesMax / layout.ClusterSize));
@@ -56,6 +57,22 @@ internal sealed class StoredRefcounts
 
     /// <summary>An entry of the refcount table as it is stored; 0 where the table ends.</summary>
     internal ValueTask<ulong> TableEntryAsync(long block) => block < TableEntries ? _table.ReadAsync(block) : new ValueTask<ulong>(0UL);
+
+    /// <summary>The first block from <paramref name="block"/> on whose entry in the refcount table is not 0; <see cref="long.MaxValue"/> if there is none.</summary>
+    internal async ValueTask<long> NextBlockAsync(long block)
+    {
+        while (block < TableEntries)
+        {
+            if (await _table.ReadAsync(block) != 0)
+            {
+                return block;
+            }
+
+            block += _table.RunLength(block);
+        }
+
+        return long.MaxValue;
+    }
 
     /// <summary>Makes <see cref="TryGet"/> answer for the clusters of a block, until some other block takes its place.</summary>
     internal ValueTask LoadAsync(long block) =>

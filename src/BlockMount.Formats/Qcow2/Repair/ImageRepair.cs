@@ -45,13 +45,7 @@ public static class ImageRepair
         options = (options ?? new CheckOptions()) with { Memory = memory };
         CheckReport before = await ConsistencyCheck.RunAsync(file, options);
         CheckReport after = before;
-        if (mode == RepairMode.Leaks && before.RefcountsNeedRebuild)
-        {
-            // Lowering counts in blocks that overlap with something would write into that.
-            return new RepairResult(before, before, "the refcount structure must be made anew, which -r all does and -r leaks does not");
-        }
-
-        if (mode == RepairMode.All && before.Corruptions > 0 && await RefusalAsync(file, memory) is { } refusal)
+        if (await RefusalAsync(file, mode, before, memory) is { } refusal)
         {
             return new RepairResult(before, before, refusal);
         }
@@ -91,12 +85,55 @@ public static class ImageRepair
         }
     }
 
+    // Why the image must stay as it is; null if nothing speaks against the repair.
+    private static async ValueTask<string?> RefusalAsync(StorageFile file, RepairMode mode, CheckReport before, CheckMemory memory)
+    {
+        if (before.IsClean)
+        {
+            return null;
+        }
+
+        if (before.UnreadTables > 0)
+        {
+            return $"{before.UnreadTables} tables could not be followed, because they lie over others or are too large; a repair would take their clusters for unused";
+        }
+
+        long clusters = (await CheckedLayout.ReadAsync(file)).FileClusters;
+        if (clusters > ImageState.ClustersMax)
+        {
+            return $"the file has {clusters} clusters, and a repair can count {ImageState.ClustersMax}";
+        }
+
+        return mode == RepairMode.Leaks ? RefusalOfLeaks(before) : before.Corruptions > 0 ? await RefusalOfMendingAsync(file, memory) : null;
+    }
+
+    private static string? RefusalOfLeaks(CheckReport before)
+    {
+        if (before.RefcountsNeedRebuild)
+        {
+            // Lowering counts in blocks that overlap with something would write into that.
+            return "the refcount structure must be made anew, which -r all does and -r leaks does not";
+        }
+
+        // Data first: a damaged offset leaves the clusters that it meant without an owner, and -r all may find them again if nobody has freed them.
+        return before.Leaks > 0 && before.UnfollowedReferences > 0
+            ? $"{before.UnfollowedReferences} references or tables lead nowhere, and what looks leaked may belong to them; -r all repairs them first"
+            : null;
+    }
+
     // What more owners share than a refcount can say is copied for each of them. Where that would fill the disk, the image was made to do so.
-    private static async ValueTask<string?> RefusalAsync(StorageFile file, CheckMemory memory)
+    private static async ValueTask<string?> RefusalOfMendingAsync(StorageFile file, CheckMemory memory)
     {
         ImageState state = await ImageState.CountAsync(file, memory);
+        SnapshotRepair snapshots = new(state, new FreshClusters(state));
+        int missing = snapshots.MissingLengths();
+        if (missing > 0 && await state.LostL1.IsTooMuchAsync(missing))
+        {
+            return $"L1 tables of {missing} different lengths are missing, too many to be searched for";
+        }
+
         long bytes = (Math.Min(state.References.Overflows, BytesToCopyMax) << state.Layout.ClusterBits)
-            + (state.Layout.HasDataFile ? 0 : new SnapshotRepair(state, new FreshClusters(state)).BytesToCopy());
+            + (state.Layout.HasDataFile ? 0 : snapshots.BytesToCopy());
         return bytes <= BytesToCopyMax
             ? null
             : $"clusters and tables have so many owners that {bytes} bytes would have to be copied, and a repair copies at most {BytesToCopyMax}";
@@ -150,7 +187,7 @@ public static class ImageRepair
     {
         CheckedLayout layout = state.Layout;
         bool l1IsLost = layout.L1Entries > 0 && layout.IsOutside(layout.L1Offset, layout.L1Entries * 8L);
-        if (l1IsLost && await LostL1Table.FindAsync(state, layout.L1Entries) is { } l1Offset)
+        if (l1IsLost && await state.LostL1.FindAsync(layout.L1Entries) is { } l1Offset)
         {
             await HeaderRepair.WriteL1OffsetAsync(state.File, l1Offset);
             return true;

@@ -30,7 +30,7 @@ internal sealed class TableRepair
         _layout = state.Layout;
         _entries = new EntryRepair(state);
         _fresh = fresh;
-        _l2 = new CheckedL2Table(state.File, _layout);
+        _l2 = new CheckedL2Table(state.File, _layout, state.Holes);
         _copy = new byte[_layout.ClusterSize];
     }
 
@@ -46,12 +46,21 @@ internal sealed class TableRepair
         }
 
         byte[] chunk = new byte[L1ChunkBytes];
-        for (int start = 0; start < root.Entries; start += L1ChunkBytes / 8)
+        long step;
+        for (long start = 0; start < root.Entries; start += step)
         {
-            Memory<byte> part = chunk.AsMemory(0, Math.Min(root.Entries - start, L1ChunkBytes / 8) * 8);
-            long place = root.Offset + (start * 8L);
+            step = L1ChunkBytes / 8;
+            Memory<byte> part = chunk.AsMemory(0, (int)Math.Min(root.Entries - start, L1ChunkBytes / 8) * 8);
+            long place = root.Offset + (start * 8);
+            long holeEnd = root.Bytes > L1ChunkBytes ? await _state.Holes.HoleEndAsync(place) : place;
+            if (holeEnd >= place + part.Length)
+            {
+                step = Math.Max(step, (holeEnd - place) / L1ChunkBytes * step);
+                continue;
+            }
+
             await _state.File.ReadAsync(place, part);
-            if (await MendChunkAsync(part, start))
+            if (await MendChunkAsync(part, (int)start))
             {
                 await _state.File.WriteAsync(place, part);
                 Changed = true;
@@ -113,7 +122,7 @@ internal sealed class TableRepair
     private async ValueTask<bool> LooksLikeTableAsync(long offset)
     {
         await _l2.LoadAsync(offset);
-        for (int i = 0; i < _layout.L2Entries; i++)
+        for (int i = _l2.NextUsed(0); i < _layout.L2Entries; i = _l2.NextUsed(i + 1))
         {
             if (_entries.Judge(_l2[i], guestOffset: 0, out _) is not (EntryFate.Kept or EntryFate.CopyAway))
             {
@@ -152,7 +161,7 @@ internal sealed class TableRepair
         bool othersToo = (_state.UsesOf(offset, _layout.ClusterSize) & ClusterUses.Kinds & ~ClusterUses.L2Table) != 0;
         bool changed = false;
         bool copied = false;
-        for (int i = 0; i < _layout.L2Entries; i++)
+        for (int i = _l2.NextUsed(0); i < _layout.L2Entries; i = _l2.NextUsed(i + 1))
         {
             CheckedL2Entry entry = _l2[i];
             long guest = (l1Index * _layout.L1Coverage) + ((long)i << _layout.ClusterBits);
