@@ -75,7 +75,8 @@ internal sealed class BitmapWalk
 
     private async ValueTask VisitTablesAsync()
     {
-        IReadOnlySet<(long, long)> unreadable = TableOverlaps.FindUnreadable([.. Entries.Select(entry => (entry.TableOffset, entry.TableBytes))]);
+        IReadOnlySet<(long, long)> unreadable = TableOverlaps.FindUnreadable(
+            [.. Entries.Select(entry => (entry.TableOffset, entry.TableBytes))], _file.AllocatedBytes);
         _table = new TableReader(_file, _holes, Entries.Max(entry => entry.TableBytes));
         for (int i = 0; i < Entries.Count; i++)
         {
@@ -84,7 +85,7 @@ internal sealed class BitmapWalk
             {
                 _ = _damaged.Add(i);
                 _references.Report(
-                    CheckFindingKind.Unchecked, entry.Place, $"bitmap {i} has a table of {entry.TableBytes} bytes at {entry.TableOffset}, over too many others; it was not read");
+                    CheckFindingKind.Unchecked, entry.Place, $"bitmap {i} has a table of {entry.TableBytes} bytes at {entry.TableOffset}, over too many others or in too large a hole; it was not read");
             }
             else
             {

@@ -82,8 +82,8 @@ public sealed class CheckReport : IFindingList
     public long CheckErrors { get; private set; }
 
     /// <summary>
-    /// L1 tables of snapshots (and encryption headers) that were neither read nor counted, because they overlap with others, or are larger, beyond what a
-    /// check is willing to follow (<see cref="TableOverlaps"/>). Each is a check error as well. Nobody knows which clusters are theirs.
+    /// L1 tables of snapshots (and encryption headers) that were neither read nor counted, because they overlap with others, or are larger than the file
+    /// can hold, beyond what a check is willing to follow (<see cref="TableOverlaps"/>). Each is a check error as well. Nobody knows which clusters are theirs.
     /// </summary>
     public long UnreadTables { get; internal set; }
 

@@ -50,6 +50,7 @@ internal sealed class ClusterReferences : IFindingList
 {
     internal const long WindowClustersMax = 32 << 20;
     private const int OverflowsMax = 1 << 16;
+    private const int LongRangeClusters = 32;
 
     private readonly CheckedLayout _layout;
     private readonly CheckReport _report;
@@ -191,12 +192,7 @@ internal sealed class ClusterReferences : IFindingList
             NoteLaterWindows(offset >> _layout.ClusterBits, last);
         }
 
-        long end = Math.Min(last, WindowEnd - 1);
-        for (long cluster = Math.Max(offset >> _layout.ClusterBits, WindowStart); cluster <= end; cluster++)
-        {
-            AddCluster(cluster, use, active, (ulong)times);
-        }
-
+        AddClusters(Math.Max(offset >> _layout.ClusterBits, WindowStart), Math.Min(last, WindowEnd - 1), use, active, (ulong)times);
         return true;
     }
 
@@ -227,6 +223,20 @@ internal sealed class ClusterReferences : IFindingList
                 _ = (_laterWindows ??= []).Add(window);
                 _lastLaterWindow = window;
             }
+        }
+    }
+
+    private void AddClusters(long first, long last, ClusterUses use, bool active, ulong times)
+    {
+        // Long tables, which nearly always lie where nothing else is.
+        if (times == 1 && last - first >= LongRangeClusters && (use & ClusterUses.InPlace) != 0 && _counts.TryFill(first - WindowStart, last - first + 1, use))
+        {
+            return;
+        }
+
+        for (long cluster = first; cluster <= last; cluster++)
+        {
+            AddCluster(cluster, use, active, times);
         }
     }
 

@@ -98,8 +98,13 @@ internal sealed class ReferenceWalk
 
     private void SetUnreadableApart()
     {
+        if (_roots.Count == 1)
+        {
+            return;
+        }
+
         IReadOnlySet<(long, long)> unreadable = TableOverlaps.FindUnreadable(
-            [.. _roots.Select(root => (root.Offset, root.Bytes))], exempt: (_roots[0].Offset, _roots[0].Bytes));
+            [.. _roots.Select(root => (root.Offset, root.Bytes))], _file.AllocatedBytes, exempt: (_roots[0].Offset, _roots[0].Bytes));
         if (unreadable.Count > 0)
         {
             _unread.AddRange(_roots.Where(root => unreadable.Contains((root.Offset, root.Bytes))));
@@ -118,7 +123,7 @@ internal sealed class ReferenceWalk
         foreach (GuestTableRoot root in _unread)
         {
             _report.Add(
-                CheckFindingKind.Unchecked, root.Referrer, $"snapshot '{root.Snapshot}' has an L1 table of {root.Entries} entries at {root.Offset}, over too many others; it was not read");
+                CheckFindingKind.Unchecked, root.Referrer, $"snapshot '{root.Snapshot}' has an L1 table of {root.Entries} entries at {root.Offset}, over too many others or in too large a hole; it was not read");
             _report.Damage.Add(root.Snapshot, 0, root.DiskSize);
         }
     }

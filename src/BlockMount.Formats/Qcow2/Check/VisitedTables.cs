@@ -80,6 +80,9 @@ internal sealed class VisitedTables
     private Dictionary<(long Offset, int Entries), VisitedTable>? _roots;
     private int _damaged;
 
+    // Programs allocate upwards: most entries are larger than all before, and need no look into the dictionary.
+    private ulong _largestEntry;
+
     /// <param name="entries">L1 entries of all tables that will be visited.</param>
     internal VisitedTables(long entries)
     {
@@ -87,7 +90,8 @@ internal sealed class VisitedTables
     }
 
     /// <summary>The visit of the L2 table that <paramref name="entry"/> leads to, flags included; null if there was none.</summary>
-    internal VisitedTable? Find(CheckedL1Entry entry, bool active) => _tables?.GetValueOrDefault((entry.Raw, active));
+    internal VisitedTable? Find(CheckedL1Entry entry, bool active) =>
+        entry.Raw > _largestEntry ? null : _tables?.GetValueOrDefault((entry.Raw, active));
 
     /// <summary>The visit of the same L1 table for another snapshot; null if there was none.</summary>
     internal VisitedTable? Find(GuestTableRoot root) => root.IsActive ? null : _roots?.GetValueOrDefault((root.Offset, root.Entries));
@@ -102,6 +106,7 @@ internal sealed class VisitedTables
 
         VisitedTable table = new(root) { Entry = entry, L1Index = l1Index };
         (_tables ??= []).Add((entry.Raw, root.IsActive), table);
+        _largestEntry = Math.Max(_largestEntry, entry.Raw);
         return table;
     }
 
@@ -141,5 +146,6 @@ internal sealed class VisitedTables
         _tables?.Clear();
         _roots?.Clear();
         _damaged = 0;
+        _largestEntry = 0;
     }
 }

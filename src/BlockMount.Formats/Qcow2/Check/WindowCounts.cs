@@ -40,6 +40,21 @@ internal sealed class WindowCounts
         return ref _counts[index];
     }
 
+    /// <summary>Gives every cluster of a range the count 1 and one use, if nothing has touched them before; false if something has.</summary>
+    internal bool TryFill(long index, long length, ClusterUses uses)
+    {
+        Span<ushort> counts = _counts.AsSpan((int)index, (int)length);
+        if (counts.IndexOfAnyExcept((ushort)0) >= 0)
+        {
+            return false;
+        }
+
+        counts.Fill(1);
+        _uses.AsSpan((int)index, (int)length).Fill(uses);
+        _touched.AsSpan((int)(index >> GroupBits), (int)(((index + length - 1) >> GroupBits) - (index >> GroupBits) + 1)).Fill(true);
+        return true;
+    }
+
     /// <summary>The first index from <paramref name="index"/> on whose count is not 0; <paramref name="end"/> if there is none before it.</summary>
     internal long NextCounted(long index, long end)
     {

@@ -10,8 +10,8 @@ namespace BlockMount.Formats.Qcow2.Repair;
 /// </summary>
 internal sealed class CopiedFlags
 {
-    // Changes as one piece.
-    private const int SectorBytes = 512;
+    // A write that is torn leaves each entry as it was or as it will be, and each is right by itself.
+    private const int ChunkBytes = 64 << 10;
 
     // Reading so little is cheaper than asking for holes.
     private const int HoleBytesMin = 4 << 10;
@@ -36,44 +36,44 @@ internal sealed class CopiedFlags
         _corrected.Clear();
         _state.Holes.Forget();
         GuestTableRoot root = _state.Walk.Roots[0];
-        byte[] sector = new byte[SectorBytes];
+        byte[] chunk = new byte[Math.Min(root.Bytes, ChunkBytes)];
         long step;
         for (long start = 0; start < root.Bytes; start += step)
         {
-            step = SectorBytes;
-            Memory<byte> part = sector.AsMemory(0, (int)Math.Min(root.Bytes - start, SectorBytes));
+            step = ChunkBytes;
+            Memory<byte> part = chunk.AsMemory(0, (int)Math.Min(root.Bytes - start, ChunkBytes));
             long holeEnd = root.Bytes > HoleBytesMin ? await _state.Holes.HoleEndAsync(root.Offset + start) : 0;
             if (holeEnd >= root.Offset + start + part.Length)
             {
-                step = Math.Max(SectorBytes, (holeEnd - root.Offset - start) / SectorBytes * SectorBytes);
+                step = Math.Max(ChunkBytes, (holeEnd - root.Offset - start) / ChunkBytes * ChunkBytes);
                 continue;
             }
 
-            await CorrectSectorAsync(root.Offset + start, part, set);
+            await CorrectChunkAsync(root.Offset + start, part, set);
         }
 
         await _state.File.FlushAsync();
     }
 
-    private async ValueTask CorrectSectorAsync(long place, Memory<byte> sector, bool set)
+    private async ValueTask CorrectChunkAsync(long place, Memory<byte> chunk, bool set)
     {
-        await _state.File.ReadAsync(place, sector);
+        await _state.File.ReadAsync(place, chunk);
         bool changed = false;
-        for (int i = 0; i < sector.Length; i += 8)
+        for (int i = 0; i < chunk.Length; i += 8)
         {
-            CheckedL1Entry entry = new(BinaryPrimitives.ReadUInt64BigEndian(sector.Span[i..]));
+            CheckedL1Entry entry = new(BinaryPrimitives.ReadUInt64BigEndian(chunk.Span[i..]));
             if (entry.TableOffset != 0)
             {
                 await CorrectTableAsync(entry.TableOffset, set);
                 bool right = IsSingle(entry.TableOffset);
                 changed |= right == set && entry.IsCopied != right;
-                BinaryPrimitives.WriteUInt64BigEndian(sector.Span[i..], right == set ? entry.WithCopied(right).Raw : entry.Raw);
+                BinaryPrimitives.WriteUInt64BigEndian(chunk.Span[i..], right == set ? entry.WithCopied(right).Raw : entry.Raw);
             }
         }
 
         if (changed)
         {
-            await _state.File.WriteAsync(place, sector);
+            await _state.File.WriteAsync(place, chunk);
         }
     }
 

@@ -104,7 +104,7 @@ public static class ImageRepair
             return $"the file has {clusters} clusters, and a repair can count {ImageState.ClustersMax}";
         }
 
-        return mode == RepairMode.Leaks ? RefusalOfLeaks(before) : before.Corruptions > 0 ? await RefusalOfMendingAsync(file, memory) : null;
+        return mode == RepairMode.Leaks ? RefusalOfLeaks(before) : NeedsMending(before) ? await RefusalOfMendingAsync(file, memory) : null;
     }
 
     private static string? RefusalOfLeaks(CheckReport before)
@@ -152,17 +152,13 @@ public static class ImageRepair
 
     private static async ValueTask FixAllAsync(StorageFile file, CheckReport before, CheckMemory memory)
     {
-        if (before.Corruptions > 0 || before.CheckErrors > 0)
+        ImageState state = await ImageState.CountAsync(file, memory);
+        for (int round = 0; round < RoundsMax && NeedsMending(before) && await MendAsync(state); round++)
         {
-            int round = 0;
-            while (round < RoundsMax && await MendAsync(await ImageState.CountAsync(file, memory)))
-            {
-                await file.FlushAsync();
-                round++;
-            }
+            await file.FlushAsync();
+            state = await ImageState.CountAsync(file, memory);
         }
 
-        ImageState state = await ImageState.CountAsync(file, memory);
         RefcountRepair refcounts = new(state);
         if (await refcounts.NeedsRebuildAsync())
         {
@@ -181,6 +177,9 @@ public static class ImageRepair
             await flags.RunAsync(set: true);
         }
     }
+
+    // Not where refcounts and flags alone are wrong.
+    private static bool NeedsMending(CheckReport before) => before.Corruptions > before.StaleRefcounts || before.CheckErrors > 0;
 
     // One kind of thing at a time: the next one needs the counts that result.
     private static async ValueTask<bool> MendAsync(ImageState state)

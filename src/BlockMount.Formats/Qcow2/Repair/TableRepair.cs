@@ -9,7 +9,10 @@ namespace BlockMount.Formats.Qcow2.Repair;
 /// </summary>
 internal sealed class TableRepair
 {
-    private const int L1ChunkBytes = 4096;
+    // Reading so little is cheaper than asking for holes.
+    private const int HoleBytesMin = 4 << 10;
+
+    private const int L1ChunkBytes = 64 << 10;
 
     private readonly ImageState _state;
     private readonly CheckedLayout _layout;
@@ -45,14 +48,14 @@ internal sealed class TableRepair
             return;
         }
 
-        byte[] chunk = new byte[L1ChunkBytes];
+        byte[] chunk = new byte[Math.Min(root.Bytes, L1ChunkBytes)];
         long step;
         for (long start = 0; start < root.Entries; start += step)
         {
             step = L1ChunkBytes / 8;
             Memory<byte> part = chunk.AsMemory(0, (int)Math.Min(root.Entries - start, L1ChunkBytes / 8) * 8);
             long place = root.Offset + (start * 8);
-            long holeEnd = root.Bytes > L1ChunkBytes ? await _state.Holes.HoleEndAsync(place) : place;
+            long holeEnd = root.Bytes > HoleBytesMin ? await _state.Holes.HoleEndAsync(place) : place;
             if (holeEnd >= place + part.Length)
             {
                 step = Math.Max(step, (holeEnd - place) / L1ChunkBytes * step);
