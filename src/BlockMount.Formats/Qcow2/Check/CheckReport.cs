@@ -82,8 +82,8 @@ public sealed class CheckReport : IFindingList
     public long CheckErrors { get; private set; }
 
     /// <summary>
-    /// L1 tables of snapshots (and encryption headers) that were neither read nor counted, because they overlap with others, or are larger than the file
-    /// can hold, beyond what a check is willing to follow (<see cref="TableOverlaps"/>). Each is a check error as well. Nobody knows which clusters are theirs.
+    /// Tables that were not read, because of how many overlap, or are shared, or are larger than the file can hold, beyond what a check is willing to follow:
+    /// L1 tables of snapshots (<see cref="TableOverlaps"/>), L2 tables of an image with a data file, encryption headers. Each is a check error as well. Nobody knows which clusters are theirs.
     /// </summary>
     public long UnreadTables { get; internal set; }
 
@@ -128,7 +128,8 @@ public sealed class CheckReport : IFindingList
     /// <summary>The exit code of qemu-img check: 1 could not be checked completely, 2 corruptions, 3 leaks only, 0 clean.</summary>
     public int ExitCode => CheckErrors > 0 ? 1 : Corruptions > 0 ? 2 : Leaks > 0 ? 3 : 0;
 
-    private bool IsListing => _findings.Count < FindingsMax;
+    /// <inheritdoc cref="IFindingList.IsListing"/>
+    internal bool IsListing => _findings.Count < FindingsMax;
 
     bool IFindingList.IsListing => IsListing;
 

@@ -137,6 +137,9 @@ internal sealed class ClusterReferences : IFindingList
     /// <summary>The first cluster from <paramref name="cluster"/> on, inside the window, that has references; <paramref name="end"/> if there is none before it.</summary>
     internal long NextReferenced(long cluster, long end) => WindowStart + _counts.NextCounted(cluster - WindowStart, end - WindowStart);
 
+    /// <summary>A cluster before which nothing from <paramref name="cluster"/> on has references; <paramref name="cluster"/> itself if that takes counting.</summary>
+    internal long UntouchedEnd(long cluster, long end) => WindowStart + _counts.UntouchedEnd(cluster - WindowStart, end - WindowStart);
+
     /// <summary>
     /// Goes to the next window in which there is something to compare: one that the first walk saw references to, or one with stored refcounts.
     /// </summary>
@@ -197,7 +200,7 @@ internal sealed class ClusterReferences : IFindingList
     }
 
     /// <inheritdoc/>
-    public bool IsListing => IsFirstWindow && ((IFindingList)_report).IsListing;
+    public bool IsListing => IsFirstWindow && _report.IsListing;
 
     /// <summary>Reports once, however many windows there are.</summary>
     internal void Report(

@@ -8,6 +8,9 @@ namespace BlockMount.Formats.Qcow2.Check;
 /// </summary>
 internal sealed class GuestTableWalk
 {
+    /// <summary>L2 entries of an image with a data file that a walk visits more than once.</summary>
+    internal const long RevisitedEntriesMax = 16 << 20;
+
     private readonly CheckedLayout _layout;
     private readonly ClusterReferences _references;
     private readonly TableReader _l1;
@@ -15,6 +18,9 @@ internal sealed class GuestTableWalk
     private readonly TableVisit _visit;
     private readonly L2TableCount _count;
     private readonly ConflictMarks _marks;
+
+    // L2 entries that may be visited again in an image with a data file.
+    private long _revisitsLeft;
 
     /// <param name="roots">The L1 tables that will be handed in.</param>
     internal GuestTableWalk(
@@ -34,6 +40,7 @@ internal sealed class GuestTableWalk
     internal ValueTask CountAsync(GuestTableRoot root, Action<int>? progress = null)
     {
         _visit.IsMarking = false;
+        _revisitsLeft = root.IsActive ? RevisitedEntriesMax : _revisitsLeft;
         return root.Entries == 0 ? ValueTask.CompletedTask : WalkAsync(root, progress);
     }
 
@@ -41,6 +48,7 @@ internal sealed class GuestTableWalk
     internal ValueTask MarkAsync(GuestTableRoot root)
     {
         _visit.IsMarking = true;
+        _revisitsLeft = root.IsActive ? RevisitedEntriesMax : _revisitsLeft;
         return root.Entries == 0 ? ValueTask.CompletedTask : WalkAsync(root, progress: null);
     }
 
@@ -109,20 +117,41 @@ internal sealed class GuestTableWalk
         }
     }
 
-    // A run of equal entries. An external data file gives each entry a place of its own, so that no two visits are alike.
+    private void Repeat(VisitedTable before, int l1Index, int count)
+    {
+        if (_layout.HasDataFile)
+        {
+            _visit.LeaveUnread(l1Index, count);
+        }
+        else
+        {
+            _visit.RepeatTableDamage(before, l1Index, count);
+        }
+    }
+
+    // An external data file gives each entry a place of its own, so that the second visit of a table finds other things than the first. At most one can be
+    // right, and no sound image has a second: there is an end to that.
+    private bool TryRevisit()
+    {
+        _revisitsLeft -= _layout.L2Entries;
+        return _revisitsLeft >= 0;
+    }
+
+    // A run of equal entries.
     private async ValueTask VisitAsync(CheckedL1Entry entry, int first, int run)
     {
         for (int i = first; i < first + run; i++)
         {
-            if (!_layout.HasDataFile && _visited.Find(entry, _visit.Root.IsActive) is { } before)
+            VisitedTable? before = _visited.Find(entry, _visit.Root.IsActive);
+            if (before is not null && !(_layout.HasDataFile && TryRevisit()))
             {
                 before.Repeats += _visit.Times * (first + run - i);
-                _visit.RepeatTableDamage(before, i, first + run - i);
+                Repeat(before, i, first + run - i);
                 return;
             }
 
             _visit.L1Index = i;
-            _visit.Table = _layout.HasDataFile || _visit.IsRepeat ? null : _visited.TryAdd(_visit.Root, entry, i);
+            _visit.Table = before is not null || _visit.IsRepeat ? null : _visited.TryAdd(_visit.Root, entry, i);
             await (_visit.IsMarking ? _marks.MarkAsync(entry.TableOffset) : _count.CountAsync(entry, _visit.Root.Offset + (i * 8L)));
             _visit.Table = null;
         }

@@ -69,6 +69,21 @@ internal sealed class TableVisit
     internal void RepeatRootDamage(VisitedTable before, GuestTableRoot root) =>
         before.RepeatDamage(_report.Damage, root, 0, 1, root.Entries * _layout.L1Coverage);
 
+    /// <summary>The L2 table was met too often before to be read again: nobody knows what <paramref name="count"/> entries from <paramref name="l1Index"/> on mean.</summary>
+    internal void LeaveUnread(int l1Index, int count)
+    {
+        if (IsRepeat || IsMarking || !_references.IsFirstWindow)
+        {
+            return;
+        }
+
+        long place = Root.Offset + (l1Index * 8L);
+        long start = l1Index * _layout.L1Coverage;
+        _report.UnreadTables += count;
+        _report.Add(CheckFindingKind.Unchecked, place, $"the entry at {place} refers to an L2 table that others refer to as well; it was not read again", times: count);
+        _report.Damage.Add(Root.Snapshot, start, Math.Min(count * _layout.L1Coverage, Root.DiskSize - start));
+    }
+
     /// <summary>The L2 table was met before: the same damage for <paramref name="count"/> further entries from <paramref name="l1Index"/> on.</summary>
     internal void RepeatTableDamage(VisitedTable before, int l1Index, int count)
     {

@@ -55,6 +55,10 @@ internal sealed class WindowCounts
         return true;
     }
 
+    /// <summary>The end of the group of an index, or <paramref name="end"/>, if nothing touched it before; <paramref name="index"/> itself if something did.</summary>
+    internal long UntouchedEnd(long index, long end) =>
+        _touched[index >> GroupBits] ? index : Math.Min(end, ((index >> GroupBits) + 1) << GroupBits);
+
     /// <summary>The first index from <paramref name="index"/> on whose count is not 0; <paramref name="end"/> if there is none before it.</summary>
     internal long NextCounted(long index, long end)
     {

@@ -95,7 +95,7 @@ public static class ImageRepair
 
         if (before.UnreadTables > 0)
         {
-            return $"{before.UnreadTables} tables could not be followed, because they lie over others or are too large; a repair would take their clusters for unused";
+            return $"{before.UnreadTables} tables could not be followed, because too many lie over each other, or they are too large; a repair would take their clusters for unused";
         }
 
         long clusters = (await CheckedLayout.ReadAsync(file)).FileClusters;
@@ -126,17 +126,15 @@ public static class ImageRepair
     {
         ImageState state = await ImageState.CountAsync(file, memory);
         SnapshotRepair snapshots = new(state, new FreshClusters(state));
-        int missing = snapshots.MissingLengths();
-        if (missing > 0 && await state.LostL1.IsTooMuchAsync(missing))
-        {
-            return $"L1 tables of {missing} different lengths are missing, too many to be searched for";
-        }
-
         long bytes = (Math.Min(state.References.Overflows, BytesToCopyMax) << state.Layout.ClusterBits)
             + (state.Layout.HasDataFile ? 0 : snapshots.BytesToCopy());
-        return bytes <= BytesToCopyMax
-            ? null
-            : $"clusters and tables have so many owners that {bytes} bytes would have to be copied, and a repair copies at most {BytesToCopyMax}";
+        if (bytes > BytesToCopyMax)
+        {
+            return $"clusters and tables have so many owners that {bytes} bytes would have to be copied, and a repair copies at most {BytesToCopyMax}";
+        }
+
+        int missing = state.Layout.HasDataFile ? 0 : snapshots.MissingLengths();
+        return missing > 0 && await state.LostL1.IsTooMuchAsync(missing) ? $"L1 tables of {missing} different lengths are missing, too many to be searched for" : null;
     }
 
     private static async ValueTask FixLeaksAsync(StorageFile file, CheckMemory memory)

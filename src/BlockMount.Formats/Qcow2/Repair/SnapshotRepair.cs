@@ -56,10 +56,13 @@ internal sealed class SnapshotRepair
         return true;
     }
 
-    /// <summary>Bytes of the L1 tables that would have to be copied because several snapshots, or others, use them.</summary>
+    /// <summary>
+    /// Bytes of the L1 tables that would have to be copied because several snapshots, or others, use them, and of those that are missing: several snapshots
+    /// may find the same.
+    /// </summary>
     internal long BytesToCopy() => _state.Snapshots.Snapshots
-        .Where(snapshot => HasTable(snapshot) && IsShared(snapshot))
-        .Sum(snapshot => (snapshot.L1Entries * 8L + _layout.ClusterSize - 1) & -_layout.ClusterSize);
+        .Where(snapshot => !IsNothing(snapshot) && (!HasTable(snapshot) || IsShared(snapshot)))
+        .Sum(snapshot => (LikelyEntries(snapshot) * 8L + _layout.ClusterSize - 1) & -_layout.ClusterSize);
 
     /// <summary>In how many different lengths L1 tables are missing.</summary>
     internal int MissingLengths() => _state.Snapshots.Snapshots
