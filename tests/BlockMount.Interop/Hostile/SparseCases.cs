@@ -51,10 +51,10 @@ internal static class SparseCases
     {
         foreach ((string size, Func<Task<byte[]>> source) in s_bases)
         {
-            yield return HostileImage.Of($"4 Mi L2 tables in a hole, clusters of {size}", source, image => ManyL2Tables(image, image.ClusterSize));
+            yield return HostileImage.Of($"1 Mi L2 tables in a hole, clusters of {size}", source, image => ManyL2Tables(image, 1 << 20, image.ClusterSize));
             yield return HostileImage.Of($"a data file, and 4 Mi L1 entries with one L2 table in a hole, clusters of {size}", source, image =>
             {
-                ManyL2Tables(image, step: 0);
+                ManyL2Tables(image, L1EntriesMax, step: 0);
                 image.Set64(72, 4).OnlyExtension(DataFileExtension, "data");
             });
         }
@@ -125,17 +125,17 @@ internal static class SparseCases
         image.FileLength = Hole + (Snapshots * step) + (32 << 20);
     }
 
-    private static void ManyL2Tables(ImageBytes image, long step)
+    private static void ManyL2Tables(ImageBytes image, int entries, long step)
     {
         int table = Aligned(image);
         long coverage = (long)image.ClusterSize * (image.ClusterSize / 8);
-        image.Resize(table + (L1EntriesMax * 8)).Set64(24, (ulong)(L1EntriesMax * coverage)).Set32(36, L1EntriesMax).Set64(40, (ulong)table);
-        for (int i = 0; i < L1EntriesMax; i++)
+        image.Resize(table + (entries * 8)).Set64(24, (ulong)(entries * coverage)).Set32(36, (uint)entries).Set64(40, (ulong)table);
+        for (int i = 0; i < entries; i++)
         {
             image.Set64(table + (i * 8), (ulong)(Hole + (i * step)));
         }
 
-        image.FileLength = Hole + (L1EntriesMax * step) + image.ClusterSize;
+        image.FileLength = Hole + (entries * step) + image.ClusterSize;
     }
 
     private static void ManyBitmaps(ImageBytes image, long step, int tableEntries)

@@ -6,8 +6,11 @@ namespace BlockMount.Formats.Qcow2.Check;
 /// Compares the refcounts that a qcow2 image stores with the references that it contains. Reads the file itself and shares nothing with the driver,
 /// so that it can be its judge. The file must not change meanwhile. Changes nothing. Counts and exit code are those of qemu-img check (7.2), with the
 /// exception of <see cref="CheckReport.CorruptionsUnknownToQemu"/>.
-/// <para>Memory is bounded: 3 bytes for each host cluster, at most 96 MiB (larger files are walked several times), and 32 MiB of refcount blocks. Time is
-/// proportional to the metadata.</para>
+/// <para>Memory is bounded: 3 bytes for each host cluster that something refers to or that lies near one, at most 96 MiB (larger files are walked once for
+/// each window of 32 Mi clusters in which there is something), 32 MiB of refcount blocks, and what is remembered of tables that were visited: 130 bytes for
+/// each, at most 64 MiB, and 32 MiB of their damaged ranges (<see cref="VisitedTables"/>). Time is proportional to the metadata that the file holds: what
+/// lies in holes is not read, and tables that overlap, or that no file of that size can hold, are left unread beyond a budget
+/// (<see cref="CheckReport.UnreadTables"/>).</para>
 /// </summary>
 public sealed class ConsistencyCheck
 {

@@ -20,6 +20,7 @@ internal sealed class TableRepair
     private readonly FreshClusters _fresh;
     private readonly CheckedL2Table _l2;
     private readonly byte[] _copy;
+    private readonly byte[] _chunk;
 
     // L2 tables that were visited, and whether they are tables.
     private readonly Dictionary<long, bool> _mended = [];
@@ -35,6 +36,7 @@ internal sealed class TableRepair
         _fresh = fresh;
         _l2 = new CheckedL2Table(state.File, _layout, state.Holes);
         _copy = new byte[_layout.ClusterSize];
+        _chunk = new byte[Math.Min(state.Walk.Roots.Max(root => root.Bytes), L1ChunkBytes)];
     }
 
     /// <summary>True if an entry was changed: count again before anything is built on the counts.</summary>
@@ -48,12 +50,11 @@ internal sealed class TableRepair
             return;
         }
 
-        byte[] chunk = new byte[Math.Min(root.Bytes, L1ChunkBytes)];
         long step;
         for (long start = 0; start < root.Entries; start += step)
         {
             step = L1ChunkBytes / 8;
-            Memory<byte> part = chunk.AsMemory(0, (int)Math.Min(root.Entries - start, L1ChunkBytes / 8) * 8);
+            Memory<byte> part = _chunk.AsMemory(0, (int)Math.Min(root.Entries - start, L1ChunkBytes / 8) * 8);
             long place = root.Offset + (start * 8);
             long holeEnd = root.Bytes > HoleBytesMin ? await _state.Holes.HoleEndAsync(place) : place;
             if (holeEnd >= place + part.Length)
