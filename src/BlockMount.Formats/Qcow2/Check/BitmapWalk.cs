@@ -47,14 +47,9 @@ internal sealed class BitmapWalk
     /// <summary>The entries up to the first that cannot be read; filled by <see cref="RunAsync"/>.</summary>
     internal List<BitmapDirectoryEntry> Entries { get; } = [];
 
-    /// <summary>Counts every reference into the current window.</summary>
+    /// <summary>Counts every reference into the current window. The image has a bitmaps extension.</summary>
     internal async ValueTask RunAsync()
     {
-        if (_layout.BitmapExtensionPlace == 0)
-        {
-            return;
-        }
-
         if (_layout.BitmapExtensionFault() is { } fault)
         {
             DirectoryFault(_layout.BitmapExtensionPlace, fault);

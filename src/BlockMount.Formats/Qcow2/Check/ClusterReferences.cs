@@ -57,11 +57,11 @@ internal sealed class ClusterReferences : IFindingList
     private readonly ulong _refcountMax;
     private readonly WindowCounts _counts;
 
-    // Counts from ushort.MaxValue up; empty but for images with tens of thousands of snapshots.
-    private readonly Dictionary<long, ulong> _large = [];
+    // Counts from ushort.MaxValue up; null but for images with tens of thousands of snapshots.
+    private Dictionary<long, ulong>? _large;
 
-    // References that a refcount cannot say, by cluster; cut off at OverflowsMax.
-    private readonly Dictionary<long, int> _overflows = [];
+    // References that a refcount cannot say, by cluster; cut off at OverflowsMax, null for none.
+    private Dictionary<long, int>? _overflows;
 
     // Numbers of the windows behind the first to which something refers, complete after the first walk; null as long as there is none.
     private SortedSet<long>? _laterWindows;
@@ -105,7 +105,7 @@ internal sealed class ClusterReferences : IFindingList
     internal ulong Count(long cluster)
     {
         ushort count = _counts.Count(cluster - WindowStart);
-        return count == ushort.MaxValue && _large.TryGetValue(cluster, out ulong large) ? large : count;
+        return count == ushort.MaxValue && _large is not null && _large.TryGetValue(cluster, out ulong large) ? large : count;
     }
 
     /// <summary>Who uses a cluster of the window.</summary>
@@ -125,7 +125,7 @@ internal sealed class ClusterReferences : IFindingList
     /// <summary>Takes one of the references that are too many for the cluster's refcount away; false if there is none.</summary>
     internal bool TakeOverflow(long cluster)
     {
-        if (_overflows.Count == 0 || !_overflows.TryGetValue(cluster, out int excess) || excess == 0)
+        if (_overflows is null || !_overflows.TryGetValue(cluster, out int excess) || excess == 0)
         {
             return false;
         }
@@ -161,7 +161,7 @@ internal sealed class ClusterReferences : IFindingList
 
         WindowStart = next * _counts.Length;
         _counts.Clear();
-        _large.Clear();
+        _large?.Clear();
         return true;
     }
 
@@ -250,6 +250,7 @@ internal sealed class ClusterReferences : IFindingList
         if (excess > 0)
         {
             Overflows += excess;
+            _overflows ??= [];
             if (_overflows.Count < OverflowsMax || _overflows.ContainsKey(cluster))
             {
                 _overflows[cluster] = (int)Math.Min(_overflows.GetValueOrDefault(cluster) + excess, int.MaxValue);
@@ -290,7 +291,7 @@ internal sealed class ClusterReferences : IFindingList
         count = (ushort)Math.Min(after, ushort.MaxValue);
         if (after > ushort.MaxValue)
         {
-            _large[cluster] = after;
+            (_large ??= [])[cluster] = after;
         }
 
         return (long)(times - added);

@@ -28,7 +28,7 @@ internal sealed class GuestTableWalk
     {
         _layout = layout;
         _references = references;
-        _l1 = new TableReader(file, holes, Math.Max(roots.Max(root => root.Bytes), 512));
+        _l1 = new TableReader(file, holes, roots.Max(root => root.Bytes));
         _visited = new VisitedTables(roots.Sum(root => (long)root.Entries));
         _visit = new TableVisit(layout, references, report, _visited);
         CheckedL2Table l2 = new(file, layout, holes);

@@ -49,7 +49,7 @@ internal sealed class ReferenceWalk
     /// <summary>The L1 tables that are walked, the active one first.</summary>
     internal IReadOnlyList<GuestTableRoot> Roots => _roots;
 
-    /// <summary>The bitmaps as the last run found them.</summary>
+    /// <summary>The bitmaps as the last run found them; null if the image has no extension for them.</summary>
     internal BitmapWalk? Bitmaps { get; private set; }
 
     /// <summary>Counts every reference into the current window.</summary>
@@ -77,8 +77,12 @@ internal sealed class ReferenceWalk
         }
 
         CountEncryptionHeader();
-        Bitmaps = new BitmapWalk(_file, _layout, _holes, _references);
-        await Bitmaps.RunAsync();
+        if (_layout.BitmapExtensionPlace != 0)
+        {
+            Bitmaps = new BitmapWalk(_file, _layout, _holes, _references);
+            await Bitmaps.RunAsync();
+        }
+
         if (countRefcountStructure)
         {
             await VisitRefcountBlocksAsync();
