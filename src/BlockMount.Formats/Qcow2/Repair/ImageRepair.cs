@@ -176,8 +176,8 @@ public static class ImageRepair
         }
     }
 
-    // Not where refcounts and flags alone are wrong.
-    private static bool NeedsMending(CheckReport before) => before.Corruptions > before.StaleRefcounts || before.CheckErrors > 0;
+    // Not where refcounts alone are wrong. A flag can be one that its entry must not have at all.
+    private static bool NeedsMending(CheckReport before) => before.Corruptions > before.RefcountsTooLow || before.CheckErrors > 0;
 
     // One kind of thing at a time: the next one needs the counts that result.
     private static async ValueTask<bool> MendAsync(ImageState state)
