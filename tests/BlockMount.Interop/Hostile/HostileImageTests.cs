@@ -19,7 +19,7 @@ public sealed partial class HostileImageTests : CliFixture
     private const long WallMsMax = 30_000;
 
     private static readonly HostileImage[] s_images =
-        [.. HeaderCases.All(), .. TableCases.All(), .. SideTableCases.All(), .. ReferenceCases.All()];
+        [.. HeaderCases.All(), .. TableCases.All(), .. SideTableCases.All(), .. SparseCases.All(), .. ReferenceCases.All()];
 
     public static TheoryData<string> Names => [.. s_images.Select(image => image.Name)];
 

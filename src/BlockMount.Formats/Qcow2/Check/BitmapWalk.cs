@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using BlockMount.Formats.Qcow2.OnDisk;
 using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Check;
@@ -19,21 +20,21 @@ internal sealed class BitmapWalk
     private const ulong AllOnes = 1;
     private const int NameBytesMax = 1023;
 
-    // More entries than that QEMU does not read.
-    private const long TableEntriesMax = 0x8000000;
-
     private readonly StorageFile _file;
     private readonly CheckedLayout _layout;
+    private readonly HoleMap _holes;
     private readonly ClusterReferences _references;
     private readonly HashSet<int> _damaged = [];
+    private TableReader? _table;
 
     // Tables that were visited, with the number of the first bitmap, and how many others name them; more than one is damage or malice.
     private readonly Dictionary<(long Offset, long Bytes), (int First, long Repeats)> _visited = [];
 
-    internal BitmapWalk(StorageFile file, CheckedLayout layout, ClusterReferences references)
+    internal BitmapWalk(StorageFile file, CheckedLayout layout, HoleMap holes, ClusterReferences references)
     {
         _file = file;
         _layout = layout;
+        _holes = holes;
         _references = references;
     }
 
@@ -46,14 +47,9 @@ internal sealed class BitmapWalk
     /// <summary>The entries up to the first that cannot be read; filled by <see cref="RunAsync"/>.</summary>
     internal List<BitmapDirectoryEntry> Entries { get; } = [];
 
-    /// <summary>Counts every reference into the current window.</summary>
+    /// <summary>Counts every reference into the current window. The image has a bitmaps extension.</summary>
     internal async ValueTask RunAsync()
     {
-        if (_layout.BitmapExtensionPlace == 0)
-        {
-            return;
-        }
-
         if (_layout.BitmapExtensionFault() is { } fault)
         {
             DirectoryFault(_layout.BitmapExtensionPlace, fault);
@@ -68,15 +64,33 @@ internal sealed class BitmapWalk
 
         if (await ReadDirectoryAsync())
         {
-            for (int i = 0; i < Entries.Count; i++)
-            {
-                await VisitOnceAsync(i, Entries[i]);
-            }
+            await VisitTablesAsync();
+        }
+    }
 
-            foreach ((int first, long repeats) in _visited.Values.Where(visit => visit.Repeats > 0))
+    private async ValueTask VisitTablesAsync()
+    {
+        IReadOnlySet<(long, long)> unreadable = TableOverlaps.FindUnreadable(
+            [.. Entries.Select(entry => (entry.TableOffset, entry.TableBytes))], _file.AllocatedBytes);
+        _table = new TableReader(_file, _holes, Entries.Max(entry => entry.TableBytes));
+        for (int i = 0; i < Entries.Count; i++)
+        {
+            BitmapDirectoryEntry entry = Entries[i];
+            if (unreadable.Contains((entry.TableOffset, entry.TableBytes)))
             {
-                _ = await VisitTableAsync(Entries[first], repeats);
+                _ = _damaged.Add(i);
+                _references.Report(
+                    CheckFindingKind.Unchecked, entry.Place, $"bitmap {i} has a table of {entry.TableBytes} bytes at {entry.TableOffset}, over too many others or in too large a hole; it was not read");
             }
+            else
+            {
+                await VisitOnceAsync(i, entry);
+            }
+        }
+
+        foreach ((int first, long repeats) in _visited.Values.Where(visit => visit.Repeats > 0))
+        {
+            _ = await VisitTableAsync(_table, Entries[first], repeats);
         }
     }
 
@@ -125,7 +139,8 @@ internal sealed class BitmapWalk
             return $"has flags {flags:x}, type {entry[16]} and granularity_bits {entry[17]}";
         }
 
-        return tableEntries is 0 or > (uint)TableEntriesMax || tableOffset == 0 || !_layout.IsAligned((long)(tableOffset & long.MaxValue)) || tableOffset >= OnDisk.Qcow2Limits.HostOffsetEnd
+        // A bitmap larger than that QEMU does not read, and takes the whole directory for broken.
+        return tableEntries == 0 || (long)tableEntries << _layout.ClusterBits > Qcow2Limits.BitmapBytesMax || tableOffset == 0 || !_layout.IsAligned((long)(tableOffset & long.MaxValue)) || tableOffset >= Qcow2Limits.HostOffsetEnd
             ? $"has a table of {tableEntries} entries at {tableOffset}"
             : null;
     }
@@ -149,7 +164,7 @@ internal sealed class BitmapWalk
         else
         {
             _visited.Add(table, (bitmap, 0));
-            damaged = !await VisitTableAsync(directory, times: 1);
+            damaged = !await VisitTableAsync(_table!, directory, times: 1);
         }
 
         if (damaged)
@@ -159,21 +174,20 @@ internal sealed class BitmapWalk
     }
 
     // False if the bitmap is damaged.
-    private async ValueTask<bool> VisitTableAsync(BitmapDirectoryEntry directory, long times)
+    private async ValueTask<bool> VisitTableAsync(TableReader table, BitmapDirectoryEntry directory, long times)
     {
         if (!_references.Add(directory.TableOffset, directory.TableBytes, ClusterUses.Bitmaps, active: true, directory.Place, times))
         {
             return false;
         }
 
-        TableReader table = new(_file, directory.TableBytes);
         table.Select(directory.TableOffset, directory.TableBytes);
         bool damaged = false;
         int run;
         for (long i = 0; i < directory.TableBytes / 8; i += run)
         {
             ulong entry = await table.ReadAsync(i);
-            run = await table.RunLengthAsync(i);
+            run = table.RunLength(i);
             long offset = (long)(entry & OffsetMask);
             long place = directory.TableOffset + (i * 8);
             if ((entry & Reserved) != 0 || (offset != 0 && (entry & AllOnes) != 0) || !_layout.IsAligned(offset))

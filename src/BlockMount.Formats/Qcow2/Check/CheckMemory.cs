@@ -6,30 +6,25 @@ namespace BlockMount.Formats.Qcow2.Check;
 /// </summary>
 internal sealed class CheckMemory
 {
-    private ushort[] _counts = [];
-    private ClusterUses[] _uses = [];
+    private WindowCounts? _counts;
     private byte[]?[] _blocks = [];
     private int _blockBytes;
 
-    /// <summary>Zeroed arrays of at least <paramref name="clusters"/> entries, both of the same length.</summary>
-    internal (ushort[] Counts, ClusterUses[] Uses) TakeCounts(long clusters)
+    /// <summary>Zeroed counts of at least <paramref name="clusters"/> clusters.</summary>
+    internal WindowCounts TakeCounts(long clusters)
     {
-        if (_counts.Length < clusters)
+        if (_counts is null || _counts.Length < clusters)
         {
             // A repair lets the file grow a little.
-            long length = Math.Min(clusters + (clusters / 64), Array.MaxLength);
-            _counts = [];
-            _uses = [];
-            _counts = new ushort[length];
-            _uses = new ClusterUses[length];
+            _counts = null;
+            _counts = new WindowCounts(Math.Min(clusters + (clusters / 64), Array.MaxLength));
         }
         else
         {
-            Array.Clear(_counts);
-            Array.Clear(_uses);
+            _counts.Clear();
         }
 
-        return (_counts, _uses);
+        return _counts;
     }
 
     /// <summary>Room for at least <paramref name="slots"/> buffers of <paramref name="bytes"/> bytes, some of which exist already, with any content.</summary>

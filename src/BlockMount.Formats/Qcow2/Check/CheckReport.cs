@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace BlockMount.Formats.Qcow2.Check;
 
 /// <summary>What is wrong about a cluster or an entry.</summary>
@@ -42,7 +44,7 @@ public sealed record CheckFinding(CheckFindingKind Kind, long HostOffset, string
 /// <summary>
 /// The result of a <see cref="ConsistencyCheck"/>. Counts are complete, and equal to those of qemu-img check; the list of findings is cut off.
 /// </summary>
-public sealed class CheckReport
+public sealed class CheckReport : IFindingList
 {
     /// <summary>Findings kept at most; further ones are only counted.</summary>
     public const int FindingsMax = 200;
@@ -78,6 +80,17 @@ public sealed class CheckReport
 
     /// <summary>Parts of the check that could not be done.</summary>
     public long CheckErrors { get; private set; }
+
+    /// <summary>
+    /// Tables that were not read, because of how many overlap, or are shared, or are larger than the file can hold, beyond what a check is willing to follow:
+    /// L1 tables of snapshots (<see cref="TableOverlaps"/>), L2 tables of an image with a data file, encryption headers. Each is a check error as well. Nobody knows which clusters are theirs.
+    /// </summary>
+    public long UnreadTables { get; internal set; }
+
+    /// <summary>
+    /// References that lead to no place that they could mean, and structures that could not be read: what looks leaked may belong to them.
+    /// </summary>
+    internal long UnfollowedReferences { get; private set; }
 
     /// <summary>Corruptions that a repair has removed.</summary>
     public long CorruptionsFixed { get; internal set; }
@@ -115,9 +128,40 @@ public sealed class CheckReport
     /// <summary>The exit code of qemu-img check: 1 could not be checked completely, 2 corruptions, 3 leaks only, 0 clean.</summary>
     public int ExitCode => CheckErrors > 0 ? 1 : Corruptions > 0 ? 2 : Leaks > 0 ? 3 : 0;
 
+    /// <inheritdoc cref="IFindingList.IsListing"/>
+    internal bool IsListing => _findings.Count < FindingsMax;
+
+    bool IFindingList.IsListing => IsListing;
+
+    /// <param name="description">Put together only if it is listed.</param>
+    /// <param name="knownToQemu">False for corruptions that qemu-img check does not count.</param>
     /// <param name="times">How often it counts; it is listed once.</param>
+    internal void Add(
+        CheckFindingKind kind, long hostOffset, [InterpolatedStringHandlerArgument("")] ref FindingText description, bool knownToQemu = true, long times = 1) =>
+        Add(kind, hostOffset, description.TakeText(), knownToQemu, times);
+
+    /// <inheritdoc cref="Add(CheckFindingKind, long, ref FindingText, bool, long)"/>
     internal void Add(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true, long times = 1)
     {
+        Count(kind, knownToQemu, times);
+        if (IsListing)
+        {
+            _findings.Add(new CheckFinding(kind, hostOffset, description));
+        }
+    }
+
+    /// <summary>The counts, then one line for each finding kept.</summary>
+    public override string ToString()
+    {
+        string head = $"{Corruptions} corruptions, {Leaks} leaks, {CheckErrors} check errors";
+        return _findings.Count == 0
+            ? head
+            : $"{head}\n  {string.Join("\n  ", _findings.Select(finding => $"{finding.Kind}: {finding.Description}"))}";
+    }
+
+    private void Count(CheckFindingKind kind, bool knownToQemu, long times)
+    {
+        UnfollowedReferences += kind is CheckFindingKind.Misaligned or CheckFindingKind.OutsideFile or CheckFindingKind.Unreadable or CheckFindingKind.Unchecked ? times : 0;
         switch (kind)
         {
             case CheckFindingKind.Leak:
@@ -133,19 +177,5 @@ public sealed class CheckReport
                 CorruptionsUnknownToQemu += knownToQemu ? 0 : times;
                 break;
         }
-
-        if (_findings.Count < FindingsMax)
-        {
-            _findings.Add(new CheckFinding(kind, hostOffset, description));
-        }
-    }
-
-    /// <summary>The counts, then one line for each finding kept.</summary>
-    public override string ToString()
-    {
-        string head = $"{Corruptions} corruptions, {Leaks} leaks, {CheckErrors} check errors";
-        return _findings.Count == 0
-            ? head
-            : $"{head}\n  {string.Join("\n  ", _findings.Select(finding => $"{finding.Kind}: {finding.Description}"))}";
     }
 }

@@ -4,16 +4,22 @@ using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Check;
 
-/// <summary>One L2 table in the byte order of the disk, loaded whole; reused for one table after another. Single-threaded.</summary>
+/// <summary>
+/// One L2 table in the byte order of the disk, loaded whole; reused for one table after another. Single-threaded.
+/// <para>After a table of nothing but zeros, which no program keeps, the next ones are suspected to lie in a hole and are not read if they do.</para>
+/// </summary>
 internal sealed class CheckedL2Table
 {
     private readonly StorageFile _file;
     private readonly CheckedLayout _layout;
+    private readonly HoleMap _holes;
     private readonly byte[] _bytes;
+    private bool _isEmpty;
 
-    internal CheckedL2Table(StorageFile file, CheckedLayout layout)
+    internal CheckedL2Table(StorageFile file, CheckedLayout layout, HoleMap holes)
     {
         _file = file;
+        _holes = holes;
         _layout = layout;
         _bytes = new byte[layout.ClusterSize];
     }
@@ -24,7 +30,7 @@ internal sealed class CheckedL2Table
     internal ValueTask LoadAsync(long offset)
     {
         Offset = offset;
-        return _file.ReadAsync(offset, _bytes);
+        return _isEmpty ? LoadAfterEmptyAsync(offset) : ReadAsync(offset);
     }
 
     /// <summary>Writes the table to <paramref name="offset"/>.</summary>
@@ -37,12 +43,13 @@ internal sealed class CheckedL2Table
     internal int NextUsed(int index)
     {
         int words = _layout.L2EntrySize / 8;
-        if (index >= _layout.L2Entries)
+        if (_isEmpty || index >= _layout.L2Entries)
         {
-            return index;
+            return _layout.L2Entries;
         }
 
         int found = MemoryMarshal.Cast<byte, ulong>(_bytes.AsSpan())[(index * words)..].IndexOfAnyExcept(0UL);
+        _isEmpty = found < 0 && index == 0;
         return found < 0 ? _layout.L2Entries : index + (found / words);
     }
 
@@ -57,12 +64,28 @@ internal sealed class CheckedL2Table
 
         set
         {
+            _isEmpty = false;
             Span<byte> bytes = _bytes.AsSpan(index * _layout.L2EntrySize);
             BinaryPrimitives.WriteUInt64BigEndian(bytes, value.Word);
             if (_layout.HasSubclusters)
             {
                 BinaryPrimitives.WriteUInt64BigEndian(bytes[8..], value.Bitmap);
             }
+        }
+    }
+
+    private ValueTask ReadAsync(long offset)
+    {
+        _isEmpty = false;
+        return _file.ReadAsync(offset, _bytes);
+    }
+
+    // The bytes are zeros already, and stay so.
+    private async ValueTask LoadAfterEmptyAsync(long offset)
+    {
+        if (await _holes.HoleEndAsync(offset) < offset + _bytes.Length)
+        {
+            await ReadAsync(offset);
         }
     }
 }

@@ -15,6 +15,9 @@ internal sealed class CheckedLayout
     private const int BitmapExtensionBytes = 24;
     private const long BitmapDirectoryBytesMax = 64 << 20;
 
+    /// <summary>An encryption header that claims more is not believed; LUKS needs some MiB.</summary>
+    internal const long EncryptionBytesMax = 64 << 20;
+
     private uint _bitmapExtensionLength;
 
     internal int Version { get; private init; }

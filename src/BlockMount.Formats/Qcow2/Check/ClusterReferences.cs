@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace BlockMount.Formats.Qcow2.Check;
 
@@ -42,25 +43,29 @@ internal enum ClusterUses : byte
 
 /// <summary>
 /// Counts references to the host clusters of one window, so that memory stays bounded whatever the size of the file: 3 bytes for each cluster, and
-/// one window for files of up to <see cref="WindowClustersMax"/> clusters (2 TiB with 64 KiB clusters). The walk runs once for each window and says
-/// everything again. Single-threaded.
+/// one window for files of up to <see cref="WindowClustersMax"/> clusters (2 TiB with 64 KiB clusters). The walk runs once for each window in which there
+/// is something, and says everything again. Single-threaded.
 /// </summary>
-internal sealed class ClusterReferences
+internal sealed class ClusterReferences : IFindingList
 {
     internal const long WindowClustersMax = 32 << 20;
     private const int OverflowsMax = 1 << 16;
+    private const int LongRangeClusters = 32;
 
     private readonly CheckedLayout _layout;
     private readonly CheckReport _report;
     private readonly ulong _refcountMax;
-    private readonly ushort[] _counts;
-    private readonly ClusterUses[] _uses;
+    private readonly WindowCounts _counts;
 
-    // Counts from ushort.MaxValue up; empty but for images with tens of thousands of snapshots.
-    private readonly Dictionary<long, ulong> _large = [];
+    // Counts from ushort.MaxValue up; null but for images with tens of thousands of snapshots.
+    private Dictionary<long, ulong>? _large;
 
-    // References that a refcount cannot say, by cluster; cut off at OverflowsMax.
-    private readonly Dictionary<long, int> _overflows = [];
+    // References that a refcount cannot say, by cluster; cut off at OverflowsMax, null for none.
+    private Dictionary<long, int>? _overflows;
+
+    // Numbers of the windows behind the first to which something refers, complete after the first walk; null as long as there is none.
+    private SortedSet<long>? _laterWindows;
+    private long _lastLaterWindow;
 
     /// <param name="windowMax">Clusters that are counted at the same time.</param>
     /// <param name="memory">Where the arrays come from; null to make new ones.</param>
@@ -72,7 +77,7 @@ internal sealed class ClusterReferences
         FileClusters = layout.FileClusters;
         // One more: a reference may reach into a cluster of which the file has nothing.
         long window = Math.Clamp(FileClusters + 1, 1, windowMax);
-        (_counts, _uses) = memory?.TakeCounts(window) ?? (new ushort[window], new ClusterUses[window]);
+        _counts = memory?.TakeCounts(window) ?? new WindowCounts(window);
     }
 
     /// <summary>Clusters of the file, those included into which a reference reaches; the last one may be incomplete.</summary>
@@ -99,15 +104,15 @@ internal sealed class ClusterReferences
     /// <summary>References counted for a cluster of the window; at most what a refcount of the image can say.</summary>
     internal ulong Count(long cluster)
     {
-        ushort count = _counts[cluster - WindowStart];
-        return count == ushort.MaxValue && _large.TryGetValue(cluster, out ulong large) ? large : count;
+        ushort count = _counts.Count(cluster - WindowStart);
+        return count == ushort.MaxValue && _large is not null && _large.TryGetValue(cluster, out ulong large) ? large : count;
     }
 
     /// <summary>Who uses a cluster of the window.</summary>
-    internal ClusterUses Uses(long cluster) => _uses[cluster - WindowStart];
+    internal ClusterUses Uses(long cluster) => _counts.Uses(cluster - WindowStart);
 
     /// <summary>Forgets that the owners of a cluster may be in each other's way.</summary>
-    internal void Absolve(long cluster) => _uses[cluster - WindowStart] = ClusterUses.None;
+    internal void Absolve(long cluster) => _counts.SetUses(cluster - WindowStart, ClusterUses.None);
 
     /// <summary>True if the cluster has owners that do not go together, or more than one where one is allowed.</summary>
     internal static bool IsContested(ClusterUses uses) =>
@@ -120,7 +125,7 @@ internal sealed class ClusterReferences
     /// <summary>Takes one of the references that are too many for the cluster's refcount away; false if there is none.</summary>
     internal bool TakeOverflow(long cluster)
     {
-        if (_overflows.Count == 0 || !_overflows.TryGetValue(cluster, out int excess) || excess == 0)
+        if (_overflows is null || !_overflows.TryGetValue(cluster, out int excess) || excess == 0)
         {
             return false;
         }
@@ -129,18 +134,34 @@ internal sealed class ClusterReferences
         return true;
     }
 
-    /// <summary>Goes to the next window; false at the end of the file.</summary>
-    internal bool NextWindow()
+    /// <summary>The first cluster from <paramref name="cluster"/> on, inside the window, that has references; <paramref name="end"/> if there is none before it.</summary>
+    internal long NextReferenced(long cluster, long end) => WindowStart + _counts.NextCounted(cluster - WindowStart, end - WindowStart);
+
+    /// <summary>A cluster before which nothing from <paramref name="cluster"/> on has references; <paramref name="cluster"/> itself if that takes counting.</summary>
+    internal long UntouchedEnd(long cluster, long end) => WindowStart + _counts.UntouchedEnd(cluster - WindowStart, end - WindowStart);
+
+    /// <summary>
+    /// Goes to the next window in which there is something to compare: one that the first walk saw references to, or one with stored refcounts.
+    /// </summary>
+    /// <param name="nextStored">The first cluster from <see cref="WindowEnd"/> on that has a refcount block.</param>
+    /// <returns>False if there is none in the file.</returns>
+    internal bool NextWindow(long nextStored)
     {
-        if (WindowEnd >= FileClusters)
+        long current = WindowStart / _counts.Length;
+        long next = nextStored / _counts.Length;
+        if (_laterWindows?.GetViewBetween(current + 1, long.MaxValue) is { Count: > 0 } later)
+        {
+            next = Math.Min(next, later.Min);
+        }
+
+        if (next > (FileClusters - 1) / _counts.Length)
         {
             return false;
         }
 
-        WindowStart += _counts.Length;
-        Array.Clear(_counts);
-        Array.Clear(_uses);
-        _large.Clear();
+        WindowStart = next * _counts.Length;
+        _counts.Clear();
+        _large?.Clear();
         return true;
     }
 
@@ -169,21 +190,56 @@ internal sealed class ClusterReferences
 
         long last = (offset + length - 1) >> _layout.ClusterBits;
         FileClusters = Math.Max(FileClusters, last + 1);
-        long end = Math.Min(last, WindowEnd - 1);
-        for (long cluster = Math.Max(offset >> _layout.ClusterBits, WindowStart); cluster <= end; cluster++)
+        if (last >= WindowEnd && IsFirstWindow)
         {
-            AddCluster(cluster, use, active, (ulong)times);
+            NoteLaterWindows(offset >> _layout.ClusterBits, last);
         }
 
+        AddClusters(Math.Max(offset >> _layout.ClusterBits, WindowStart), Math.Min(last, WindowEnd - 1), use, active, (ulong)times);
         return true;
     }
 
+    /// <inheritdoc/>
+    public bool IsListing => IsFirstWindow && _report.IsListing;
+
     /// <summary>Reports once, however many windows there are.</summary>
+    internal void Report(
+        CheckFindingKind kind, long hostOffset, [InterpolatedStringHandlerArgument("")] ref FindingText description, bool knownToQemu = true, long times = 1) =>
+        Report(kind, hostOffset, description.TakeText(), knownToQemu, times);
+
+    /// <inheritdoc cref="Report(CheckFindingKind, long, ref FindingText, bool, long)"/>
     internal void Report(CheckFindingKind kind, long hostOffset, string description, bool knownToQemu = true, long times = 1)
     {
         if (IsFirstWindow)
         {
             _report.Add(kind, hostOffset, description, knownToQemu, times);
+        }
+    }
+
+    private void NoteLaterWindows(long firstCluster, long lastCluster)
+    {
+        long last = lastCluster / _counts.Length;
+        for (long window = Math.Max(1, firstCluster / _counts.Length); window <= last; window++)
+        {
+            if (window != _lastLaterWindow)
+            {
+                _ = (_laterWindows ??= []).Add(window);
+                _lastLaterWindow = window;
+            }
+        }
+    }
+
+    private void AddClusters(long first, long last, ClusterUses use, bool active, ulong times)
+    {
+        // Long tables, which nearly always lie where nothing else is.
+        if (times == 1 && last - first >= LongRangeClusters && (use & ClusterUses.InPlace) != 0 && _counts.TryFill(first - WindowStart, last - first + 1, use))
+        {
+            return;
+        }
+
+        for (long cluster = first; cluster <= last; cluster++)
+        {
+            AddCluster(cluster, use, active, times);
         }
     }
 
@@ -194,6 +250,7 @@ internal sealed class ClusterReferences
         if (excess > 0)
         {
             Overflows += excess;
+            _overflows ??= [];
             if (_overflows.Count < OverflowsMax || _overflows.ContainsKey(cluster))
             {
                 _overflows[cluster] = (int)Math.Min(_overflows.GetValueOrDefault(cluster) + excess, int.MaxValue);
@@ -202,7 +259,7 @@ internal sealed class ClusterReferences
             _report.Add(CheckFindingKind.Overflow, cluster << _layout.ClusterBits, $"the cluster at {cluster << _layout.ClusterBits} has more than {_refcountMax} references", times: excess);
         }
 
-        ClusterUses before = _uses[index];
+        ClusterUses before = _counts.Uses(index);
         ClusterUses after = before | use;
         bool again = times > 1;
         if (active && (use & (ClusterUses.L2Table | ClusterUses.Data)) != 0)
@@ -215,26 +272,26 @@ internal sealed class ClusterReferences
         }
 
         HasConflicts |= IsContested(after);
-        _uses[index] = after;
+        _counts.SetUses(index, after);
     }
 
     // Returns those of the references that are too many.
     private long Increase(long cluster, long index, ulong times)
     {
-        ushort count = _counts[index];
+        ref ushort count = ref _counts.Touch(index);
         if (times == 1 && count < ushort.MaxValue && count < _refcountMax)
         {
-            _counts[index] = (ushort)(count + 1);
+            count++;
             return 0;
         }
 
         ulong before = Count(cluster);
         ulong added = Math.Min(times, _refcountMax - before);
         ulong after = before + added;
-        _counts[index] = (ushort)Math.Min(after, ushort.MaxValue);
+        count = (ushort)Math.Min(after, ushort.MaxValue);
         if (after > ushort.MaxValue)
         {
-            _large[cluster] = after;
+            (_large ??= [])[cluster] = after;
         }
 
         return (long)(times - added);

@@ -6,8 +6,11 @@ namespace BlockMount.Formats.Qcow2.Check;
 /// Compares the refcounts that a qcow2 image stores with the references that it contains. Reads the file itself and shares nothing with the driver,
 /// so that it can be its judge. The file must not change meanwhile. Changes nothing. Counts and exit code are those of qemu-img check (7.2), with the
 /// exception of <see cref="CheckReport.CorruptionsUnknownToQemu"/>.
-/// <para>Memory is bounded: 3 bytes for each host cluster, at most 96 MiB (larger files are walked several times), and 32 MiB of refcount blocks. Time is
-/// proportional to the metadata.</para>
+/// <para>Memory is bounded: 3 bytes for each host cluster that something refers to or that lies near one, at most 96 MiB (larger files are walked once for
+/// each window of 32 Mi clusters in which there is something), 32 MiB of refcount blocks, and what is remembered of tables that were visited: 130 bytes for
+/// each, at most 64 MiB, and 32 MiB of their damaged ranges (<see cref="VisitedTables"/>). Time is proportional to the metadata that the file holds: what
+/// lies in holes is not read, and tables that overlap, or that no file of that size can hold, are left unread beyond a budget
+/// (<see cref="CheckReport.UnreadTables"/>).</para>
 /// </summary>
 public sealed class ConsistencyCheck
 {
@@ -25,9 +28,10 @@ public sealed class ConsistencyCheck
         _layout = layout;
         _snapshots = snapshots;
         _options = options;
-        _stored = new StoredRefcounts(file, layout, options.Memory);
+        HoleMap holes = new(file);
+        _stored = new StoredRefcounts(file, layout, holes, options.Memory);
         _references = new ClusterReferences(layout, _report, options.WindowClusters, options.Memory);
-        _walk = new ReferenceWalk(file, layout, snapshots, _references, _stored, _report);
+        _walk = new ReferenceWalk(file, layout, holes, snapshots, _references, _stored, _report);
     }
 
     /// <summary>Checks the image in <paramref name="file"/>, which stays open.</summary>
@@ -57,7 +61,7 @@ public sealed class ConsistencyCheck
                 await _walk.MarkConflictsAsync();
             }
         }
-        while (_references.NextWindow());
+        while (_references.NextWindow(await NextStoredAsync(_references.WindowEnd)));
 
         _report.ImageEndOffset = (_lastUsedCluster + 1) << _layout.ClusterBits;
         _report.Damage.Normalize();
@@ -65,21 +69,72 @@ public sealed class ConsistencyCheck
         return _report;
     }
 
+    // The first cluster from that one on that has a refcount block.
+    private async ValueTask<long> NextStoredAsync(long cluster)
+    {
+        long block = await _stored.NextBlockAsync(cluster / _layout.RefcountBlockEntries);
+        return block == long.MaxValue ? long.MaxValue : Math.Max(cluster, block * _layout.RefcountBlockEntries);
+    }
+
     private async ValueTask CompareAsync(long first, long end)
     {
         for (long start = first; start < end;)
         {
-            long block = start / _layout.RefcountBlockEntries;
-            long stop = Math.Min(end, (block + 1) * _layout.RefcountBlockEntries);
-            await _stored.LoadAsync(block);
-            for (long cluster = start; cluster < stop; cluster++)
+            long stored = Math.Min(end, await NextStoredAsync(start));
+            CompareWithNothing(start, stored);
+            start = Math.Min(end, (stored / _layout.RefcountBlockEntries + 1) * _layout.RefcountBlockEntries);
+            await CompareWithBlockAsync(stored, start);
+        }
+    }
+
+    // No refcount block counts these: all their refcounts are 0.
+    private void CompareWithNothing(long first, long end)
+    {
+        for (long cluster = _references.NextReferenced(first, end); cluster < end; cluster = _references.NextReferenced(cluster + 1, end))
+        {
+            Compare(cluster, stored: 0, BlockState.Absent);
+        }
+    }
+
+    private async ValueTask CompareWithBlockAsync(long first, long end)
+    {
+        if (first < end)
+        {
+            await _stored.LoadAsync(first / _layout.RefcountBlockEntries);
+        }
+
+        for (long cluster = first; cluster < end; cluster++)
+        {
+            _ = _stored.TryGet(cluster, out ulong stored, out BlockState state);
+            long leaked = cluster % StoredRefcounts.UsedClustersUnit == 0 && state == BlockState.Readable && !_report.IsListing ? CountLeaks(cluster, end) : 0;
+            if (leaked > 0)
             {
-                _ = _stored.TryGet(cluster, out ulong stored, out BlockState state);
+                cluster += leaked - 1;
+            }
+            else
+            {
                 Compare(cluster, stored, state);
             }
-
-            start = stop;
         }
+    }
+
+    // Counts leaks, which nobody lists, as far as nothing has references; how many clusters that are.
+    private long CountLeaks(long first, long end)
+    {
+        long stop = _references.UntouchedEnd(first, end) & -StoredRefcounts.UsedClustersUnit;
+        if (stop <= first)
+        {
+            return 0;
+        }
+
+        (long used, long last) = _stored.CountUsed(first, stop);
+        if (used > 0)
+        {
+            _lastUsedCluster = last;
+            _report.Add(CheckFindingKind.Leak, last << _layout.ClusterBits, "", times: used);
+        }
+
+        return stop - first;
     }
 
     private void Compare(long cluster, ulong stored, BlockState state)

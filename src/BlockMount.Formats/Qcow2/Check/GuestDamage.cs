@@ -20,6 +20,19 @@ public sealed class GuestDamage
     public const int RangesMax = 1000;
 
     private readonly List<GuestRange> _ranges = [];
+    private readonly int _rangesMax;
+
+    /// <summary>An empty collection that keeps <see cref="RangesMax"/> ranges.</summary>
+    public GuestDamage()
+        : this(RangesMax)
+    {
+    }
+
+    /// <param name="rangesMax">Ranges kept at most; with 0 they are only counted.</param>
+    internal GuestDamage(int rangesMax)
+    {
+        _rangesMax = rangesMax;
+    }
 
     /// <summary>The first ranges, in ascending order for each disk.</summary>
     public IReadOnlyList<GuestRange> Ranges => _ranges;
@@ -74,7 +87,7 @@ public sealed class GuestDamage
 
         TotalRanges++;
         TotalBytes += length;
-        if (_ranges.Count < RangesMax)
+        if (_ranges.Count < _rangesMax)
         {
             _ranges.Add(new GuestRange(snapshot, offset, length));
         }

@@ -13,6 +13,7 @@ internal sealed class ReferenceWalk
     private const long SnapshotsField = 64;
 
     private readonly StorageFile _file;
+    private readonly HoleMap _holes;
     private readonly CheckedLayout _layout;
     private readonly SnapshotList _snapshots;
     private readonly ClusterReferences _references;
@@ -20,11 +21,13 @@ internal sealed class ReferenceWalk
     private readonly CheckReport _report;
     private readonly GuestTableWalk _tables;
     private readonly List<GuestTableRoot> _roots = [];
+    private readonly List<GuestTableRoot> _unread = [];
 
     internal ReferenceWalk(
-        StorageFile file, CheckedLayout layout, SnapshotList snapshots, ClusterReferences references, StoredRefcounts stored, CheckReport report)
+        StorageFile file, CheckedLayout layout, HoleMap holes, SnapshotList snapshots, ClusterReferences references, StoredRefcounts stored, CheckReport report)
     {
         _file = file;
+        _holes = holes;
         _layout = layout;
         _snapshots = snapshots;
         _references = references;
@@ -39,13 +42,14 @@ internal sealed class ReferenceWalk
             }
         }
 
-        _tables = new GuestTableWalk(file, layout, references, stored, report, _roots.Max(root => root.Entries));
+        SetUnreadableApart();
+        _tables = new GuestTableWalk(file, layout, holes, references, stored, report, _roots);
     }
 
-    /// <summary>The L1 tables that can be walked, the active one first.</summary>
+    /// <summary>The L1 tables that are walked, the active one first.</summary>
     internal IReadOnlyList<GuestTableRoot> Roots => _roots;
 
-    /// <summary>The bitmaps as the last run found them.</summary>
+    /// <summary>The bitmaps as the last run found them; null if the image has no extension for them.</summary>
     internal BitmapWalk? Bitmaps { get; private set; }
 
     /// <summary>Counts every reference into the current window.</summary>
@@ -55,6 +59,7 @@ internal sealed class ReferenceWalk
     {
         _ = _references.Add(0, _layout.ClusterSize, ClusterUses.Structure, active: true, referrer: 0);
         ReportUnusableSnapshots();
+        ReportUnreadTables();
         long before = 0;
         foreach (GuestTableRoot root in _roots)
         {
@@ -71,9 +76,13 @@ internal sealed class ReferenceWalk
             _ = _references.Add(_layout.RefcountTableOffset, _layout.RefcountTableBytes, ClusterUses.Refcounts, active: true, RefcountTableField);
         }
 
-        _ = _references.Add(_layout.EncryptionOffset, _layout.EncryptionLength, ClusterUses.Structure, active: true, referrer: 0);
-        Bitmaps = new BitmapWalk(_file, _layout, _references);
-        await Bitmaps.RunAsync();
+        CountEncryptionHeader();
+        if (_layout.BitmapExtensionPlace != 0)
+        {
+            Bitmaps = new BitmapWalk(_file, _layout, _holes, _references);
+            await Bitmaps.RunAsync();
+        }
+
         if (countRefcountStructure)
         {
             await VisitRefcountBlocksAsync();
@@ -89,6 +98,52 @@ internal sealed class ReferenceWalk
         }
 
         _tables.EndMarking();
+    }
+
+    private void SetUnreadableApart()
+    {
+        if (_roots.Count == 1)
+        {
+            return;
+        }
+
+        IReadOnlySet<(long, long)> unreadable = TableOverlaps.FindUnreadable(
+            [.. _roots.Select(root => (root.Offset, root.Bytes))], _file.AllocatedBytes, exempt: (_roots[0].Offset, _roots[0].Bytes));
+        if (unreadable.Count > 0)
+        {
+            _unread.AddRange(_roots.Where(root => unreadable.Contains((root.Offset, root.Bytes))));
+            _ = _roots.RemoveAll(root => unreadable.Contains((root.Offset, root.Bytes)));
+        }
+    }
+
+    private void ReportUnreadTables()
+    {
+        if (!_references.IsFirstWindow)
+        {
+            return;
+        }
+
+        _report.UnreadTables += _unread.Count;
+        foreach (GuestTableRoot root in _unread)
+        {
+            _report.Add(
+                CheckFindingKind.Unchecked, root.Referrer, $"snapshot '{root.Snapshot}' has an L1 table of {root.Entries} entries at {root.Offset}, over too many others or in too large a hole; it was not read");
+            _report.Damage.Add(root.Snapshot, 0, root.DiskSize);
+        }
+    }
+
+    private void CountEncryptionHeader()
+    {
+        if (_layout.EncryptionLength <= CheckedLayout.EncryptionBytesMax)
+        {
+            _ = _references.Add(_layout.EncryptionOffset, _layout.EncryptionLength, ClusterUses.Structure, active: true, referrer: 0);
+        }
+        else if (_references.IsFirstWindow)
+        {
+            _report.UnreadTables++;
+            _report.Add(
+                CheckFindingKind.Unchecked, 0, $"the encryption header at {_layout.EncryptionOffset} is said to have {_layout.EncryptionLength} bytes, no more than {CheckedLayout.EncryptionBytesMax} are counted");
+        }
     }
 
     private void ReportUnusableSnapshots()
@@ -115,13 +170,9 @@ internal sealed class ReferenceWalk
     // Last, because a block may have no other user, and each is compared with what was counted before it.
     private async ValueTask VisitRefcountBlocksAsync()
     {
-        for (long block = 0; block < _stored.TableEntries; block++)
+        for (long block = await _stored.NextBlockAsync(0); block < _stored.TableEntries; block = await _stored.NextBlockAsync(block + 1))
         {
-            ulong entry = await _stored.TableEntryAsync(block);
-            if (entry != 0)
-            {
-                VisitRefcountBlock(block, entry);
-            }
+            VisitRefcountBlock(block, await _stored.TableEntryAsync(block));
         }
     }
 
@@ -132,15 +183,18 @@ internal sealed class ReferenceWalk
         long cluster = offset >> _layout.ClusterBits;
         if ((entry & ~StoredRefcounts.OffsetMask) != 0)
         {
-            ReportBlock(CheckFindingKind.ReservedBits, place, $"refcount table entry {block} is {entry:x}");
+            _report.RefcountsNeedRebuild = true;
+            _references.Report(CheckFindingKind.ReservedBits, place, $"refcount table entry {block} is {entry:x}");
         }
         else if (!_layout.IsAligned(offset))
         {
-            ReportBlock(CheckFindingKind.Misaligned, place, $"refcount block {block} lies at {offset}, which is no multiple of {_layout.ClusterSize}");
+            _report.RefcountsNeedRebuild = true;
+            _references.Report(CheckFindingKind.Misaligned, place, $"refcount block {block} lies at {offset}, which is no multiple of {_layout.ClusterSize}");
         }
         else if (entry > long.MaxValue || cluster >= _references.FileClusters)
         {
-            ReportBlock(CheckFindingKind.OutsideFile, place, $"refcount block {block} lies at {entry}, past the end of the file at {_layout.FileLength}");
+            _report.RefcountsNeedRebuild = true;
+            _references.Report(CheckFindingKind.OutsideFile, place, $"refcount block {block} lies at {entry}, past the end of the file at {_layout.FileLength}");
         }
         else
         {
@@ -151,11 +205,5 @@ internal sealed class ReferenceWalk
                 _report.Add(CheckFindingKind.Overlap, offset, $"refcount block {block} at {offset} has {_references.Count(cluster)} references");
             }
         }
-    }
-
-    private void ReportBlock(CheckFindingKind kind, long place, string description)
-    {
-        _report.RefcountsNeedRebuild = true;
-        _references.Report(kind, place, description);
     }
 }

@@ -40,7 +40,7 @@ internal sealed class SnapshotList
     internal static async ValueTask<SnapshotList> ReadAsync(StorageFile file, CheckedLayout layout)
     {
         SnapshotList list = new();
-        byte[] entry = new byte[Qcow2Limits.SnapshotEntryBytesMin + 24];
+        byte[] entry = layout.SnapshotCount == 0 ? [] : new byte[Qcow2Limits.SnapshotEntryBytesMin + 24];
         long offset = layout.SnapshotsOffset;
         for (int i = 0; i < layout.SnapshotCount; i++)
         {

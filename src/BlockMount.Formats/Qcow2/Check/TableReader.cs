@@ -5,12 +5,19 @@ using BlockMount.Storage;
 
 namespace BlockMount.Formats.Qcow2.Check;
 
-/// <summary>Reads big-endian 64-bit entries of a table in the host file, a chunk at a time. Single-threaded; reused for one table after another.</summary>
+/// <summary>
+/// Reads big-endian 64-bit entries of a table in the host file, a chunk at a time. What lies in a hole is not read. Single-threaded; reused for one table
+/// after another.
+/// </summary>
 internal sealed class TableReader
 {
     private const int ChunkBytes = 64 << 10;
 
+    // Reading so little is cheaper than asking for holes.
+    private const int HoleBytesMin = 4 << 10;
+
     private readonly StorageFile _file;
+    private readonly HoleMap _holes;
     private readonly byte[] _chunk;
     private long _tableOffset;
     private long _tableBytes;
@@ -18,10 +25,16 @@ internal sealed class TableReader
     // First byte of the table that _chunk holds; -1 when it holds nothing.
     private long _chunkStart = -1;
 
+    // A part of the table that is known to be a hole; empty if nothing is known.
+    private long _holeStart;
+    private long _holeEnd;
+
+    /// <param name="holes">Shared by the readers of one file.</param>
     /// <param name="tableBytesMax">The largest table that will be asked for, in bytes.</param>
-    internal TableReader(StorageFile file, long tableBytesMax)
+    internal TableReader(StorageFile file, HoleMap holes, long tableBytesMax)
     {
         _file = file;
+        _holes = holes;
         _chunk = new byte[Math.Clamp(tableBytesMax, 8, ChunkBytes)];
     }
 
@@ -33,6 +46,7 @@ internal sealed class TableReader
             _tableOffset = offset;
             _tableBytes = bytes;
             _chunkStart = -1;
+            _holeEnd = _holeStart;
         }
     }
 
@@ -42,39 +56,62 @@ internal sealed class TableReader
         Debug.Assert(index >= 0);
         long position = index * 8;
         Debug.Assert(position < _tableBytes);
-        return _chunkStart >= 0 && position >= _chunkStart && position < _chunkStart + _chunk.Length
-            ? new ValueTask<ulong>(Decode(position))
-            : LoadAsync(position);
+        if (IsInChunk(position))
+        {
+            return new ValueTask<ulong>(Decode(position));
+        }
+
+        return IsInHole(position) ? new ValueTask<ulong>(0UL) : LoadAsync(position);
     }
 
     /// <summary>
     /// How many entries from <paramref name="index"/> on, which was read last, are equal to it as far as can be said quickly: to the end of the chunk, or
     /// to the end of a hole in the file. At least 1.
     /// </summary>
-    internal ValueTask<int> RunLengthAsync(long index)
+    internal int RunLength(long index)
     {
         long position = index * 8;
-        Debug.Assert(_chunkStart >= 0 && position >= _chunkStart && position < _chunkStart + _chunk.Length);
+        if (!IsInChunk(position))
+        {
+            Debug.Assert(IsInHole(position));
+            return (int)((_holeEnd - position) / 8);
+        }
+
         int length = (int)Math.Min(_chunk.Length, _tableBytes - _chunkStart);
         ReadOnlySpan<ulong> rest = MemoryMarshal.Cast<byte, ulong>(_chunk.AsSpan(0, length))[(int)((position - _chunkStart) / 8)..];
         int other = rest.IndexOfAnyExcept(rest[0]);
-        bool goesOn = other < 0 && rest[0] == 0 && _chunkStart + length < _tableBytes;
-        return goesOn ? SkipHoleAsync(_chunkStart + length, rest.Length) : new ValueTask<int>(other < 0 ? rest.Length : other);
+        return other < 0 ? rest.Length : other;
     }
 
-    private async ValueTask<int> SkipHoleAsync(long position, int run)
-    {
-        FileExtent extent = await _file.MapAsync(_tableOffset + position, _tableBytes - position);
-        return extent.IsHole ? run + (int)Math.Min(extent.Length / 8, (_tableBytes - position) / 8) : run;
-    }
+    private bool IsInChunk(long position) => _chunkStart >= 0 && position >= _chunkStart && position < _chunkStart + _chunk.Length;
+
+    private bool IsInHole(long position) => position >= _holeStart && position < _holeEnd;
 
     private async ValueTask<ulong> LoadAsync(long position)
     {
         long start = position / _chunk.Length * _chunk.Length;
+        if (_tableBytes > HoleBytesMin && await IsHoleAsync(start))
+        {
+            return 0;
+        }
+
         _chunkStart = -1;
         await _file.ReadAsync(_tableOffset + start, _chunk.AsMemory(0, (int)Math.Min(_chunk.Length, _tableBytes - start)));
         _chunkStart = start;
         return Decode(position);
+    }
+
+    // Whole chunks only, so that the next one begins where chunks begin.
+    private async ValueTask<bool> IsHoleAsync(long start)
+    {
+        long end = Math.Min(await _holes.HoleEndAsync(_tableOffset + start) - _tableOffset, _tableBytes);
+        if (end < _tableBytes)
+        {
+            end = end / _chunk.Length * _chunk.Length;
+        }
+
+        (_holeStart, _holeEnd) = (start, Math.Max(start, end));
+        return _holeEnd > start;
     }
 
     private ulong Decode(long position) => BinaryPrimitives.ReadUInt64BigEndian(_chunk.AsSpan((int)(position - _chunkStart)));

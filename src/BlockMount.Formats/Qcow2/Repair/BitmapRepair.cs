@@ -16,6 +16,7 @@ internal sealed class BitmapRepair
     private readonly ImageState _state;
     private readonly CheckedLayout _layout;
     private readonly FreshClusters _fresh;
+    private readonly Dictionary<(long Offset, long Bytes), bool> _shared = [];
 
     internal BitmapRepair(ImageState state, FreshClusters fresh)
     {
@@ -85,16 +86,29 @@ internal sealed class BitmapRepair
             : BitOperations.PopCount((uint)(uses & ClusterUses.Kinds)) > 2;
     }
 
+    // Tens of thousands of bitmaps may name one table.
     private async ValueTask<bool> IsSharedAsync(BitmapDirectoryEntry bitmap)
+    {
+        (long, long) table = (bitmap.TableOffset, bitmap.TableBytes);
+        if (!_shared.TryGetValue(table, out bool shared))
+        {
+            shared = await IsTableSharedAsync(bitmap);
+            _shared.Add(table, shared);
+        }
+
+        return shared;
+    }
+
+    private async ValueTask<bool> IsTableSharedAsync(BitmapDirectoryEntry bitmap)
     {
         if (IsShared(bitmap.TableOffset, bitmap.TableBytes))
         {
             return true;
         }
 
-        TableReader table = new(_state.File, bitmap.TableBytes);
+        TableReader table = new(_state.File, _state.Holes, bitmap.TableBytes);
         table.Select(bitmap.TableOffset, bitmap.TableBytes);
-        for (long i = 0; i < bitmap.TableBytes / 8; i++)
+        for (long i = 0; i < bitmap.TableBytes / 8; i += table.RunLength(i))
         {
             long offset = (long)(await table.ReadAsync(i) & BitmapWalk.OffsetMask);
             if (offset != 0 && IsShared(offset, _layout.ClusterSize))

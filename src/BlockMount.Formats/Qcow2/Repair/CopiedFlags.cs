@@ -10,6 +10,12 @@ namespace BlockMount.Formats.Qcow2.Repair;
 /// </summary>
 internal sealed class CopiedFlags
 {
+    // A write that is torn leaves each entry as it was or as it will be, and each is right by itself.
+    private const int ChunkBytes = 64 << 10;
+
+    // Reading so little is cheaper than asking for holes.
+    private const int HoleBytesMin = 4 << 10;
+
     private readonly ImageState _state;
     private readonly CheckedLayout _layout;
     private readonly CheckedL2Table _l2;
@@ -21,40 +27,54 @@ internal sealed class CopiedFlags
     {
         _state = state;
         _layout = state.Layout;
-        _l2 = new CheckedL2Table(state.File, _layout);
+        _l2 = new CheckedL2Table(state.File, _layout, state.Holes);
     }
 
     /// <summary>Clears flags that must not be there, or with <paramref name="set"/> sets those that are missing.</summary>
     internal async ValueTask RunAsync(bool set)
     {
         _corrected.Clear();
-        byte[] sector = new byte[512];
+        _state.Holes.Forget();
         GuestTableRoot root = _state.Walk.Roots[0];
-        for (int start = 0; start < root.Entries; start += 64)
+        byte[] chunk = new byte[Math.Min(root.Bytes, ChunkBytes)];
+        long step;
+        for (long start = 0; start < root.Bytes; start += step)
         {
-            Memory<byte> part = sector.AsMemory(0, Math.Min(root.Entries - start, 64) * 8);
-            long place = root.Offset + (start * 8L);
-            await _state.File.ReadAsync(place, part);
-            bool changed = false;
-            for (int i = 0; i < part.Length / 8; i++)
+            step = ChunkBytes;
+            Memory<byte> part = chunk.AsMemory(0, (int)Math.Min(root.Bytes - start, ChunkBytes));
+            long holeEnd = root.Bytes > HoleBytesMin ? await _state.Holes.HoleEndAsync(root.Offset + start) : 0;
+            if (holeEnd >= root.Offset + start + part.Length)
             {
-                CheckedL1Entry entry = new(BinaryPrimitives.ReadUInt64BigEndian(part.Span[(i * 8)..]));
-                if (entry.TableOffset != 0)
-                {
-                    await CorrectTableAsync(entry.TableOffset, set);
-                    bool right = IsSingle(entry.TableOffset);
-                    changed |= right == set && entry.IsCopied != right;
-                    BinaryPrimitives.WriteUInt64BigEndian(part.Span[(i * 8)..], right == set ? entry.WithCopied(right).Raw : entry.Raw);
-                }
+                step = Math.Max(ChunkBytes, (holeEnd - root.Offset - start) / ChunkBytes * ChunkBytes);
+                continue;
             }
 
-            if (changed)
-            {
-                await _state.File.WriteAsync(place, part);
-            }
+            await CorrectChunkAsync(root.Offset + start, part, set);
         }
 
         await _state.File.FlushAsync();
+    }
+
+    private async ValueTask CorrectChunkAsync(long place, Memory<byte> chunk, bool set)
+    {
+        await _state.File.ReadAsync(place, chunk);
+        bool changed = false;
+        for (int i = 0; i < chunk.Length; i += 8)
+        {
+            CheckedL1Entry entry = new(BinaryPrimitives.ReadUInt64BigEndian(chunk.Span[i..]));
+            if (entry.TableOffset != 0)
+            {
+                await CorrectTableAsync(entry.TableOffset, set);
+                bool right = IsSingle(entry.TableOffset);
+                changed |= right == set && entry.IsCopied != right;
+                BinaryPrimitives.WriteUInt64BigEndian(chunk.Span[i..], right == set ? entry.WithCopied(right).Raw : entry.Raw);
+            }
+        }
+
+        if (changed)
+        {
+            await _state.File.WriteAsync(place, chunk);
+        }
     }
 
     private async ValueTask CorrectTableAsync(long offset, bool set)

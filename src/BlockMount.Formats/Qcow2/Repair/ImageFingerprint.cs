@@ -24,7 +24,7 @@ internal static class ImageFingerprint
         await AppendAsync(image, hash, 0, layout.ClusterSize, chunk);
         await AppendAsync(image, hash, layout.L1Offset, layout.L1Entries * 8L, chunk);
         await AppendAsync(image, hash, layout.RefcountTableOffset, layout.RefcountTableBytes, chunk);
-        StoredRefcounts refcounts = new(image, layout);
+        StoredRefcounts refcounts = new(image, layout, new HoleMap(image));
         for (long block = 0; block < refcounts.TableEntries; block++)
         {
             long offset = (long)(await refcounts.TableEntryAsync(block) & StoredRefcounts.OffsetMask & long.MaxValue);

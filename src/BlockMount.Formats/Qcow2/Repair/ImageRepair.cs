@@ -45,13 +45,7 @@ public static class ImageRepair
         options = (options ?? new CheckOptions()) with { Memory = memory };
         CheckReport before = await ConsistencyCheck.RunAsync(file, options);
         CheckReport after = before;
-        if (mode == RepairMode.Leaks && before.RefcountsNeedRebuild)
-        {
-            // Lowering counts in blocks that overlap with something would write into that.
-            return new RepairResult(before, before, "the refcount structure must be made anew, which -r all does and -r leaks does not");
-        }
-
-        if (mode == RepairMode.All && before.Corruptions > 0 && await RefusalAsync(file, memory) is { } refusal)
+        if (await RefusalAsync(file, mode, before, memory) is { } refusal)
         {
             return new RepairResult(before, before, refusal);
         }
@@ -91,15 +85,56 @@ public static class ImageRepair
         }
     }
 
+    // Why the image must stay as it is; null if nothing speaks against the repair.
+    private static async ValueTask<string?> RefusalAsync(StorageFile file, RepairMode mode, CheckReport before, CheckMemory memory)
+    {
+        if (before.IsClean)
+        {
+            return null;
+        }
+
+        if (before.UnreadTables > 0)
+        {
+            return $"{before.UnreadTables} tables could not be followed, because too many lie over each other, or they are too large; a repair would take their clusters for unused";
+        }
+
+        long clusters = (await CheckedLayout.ReadAsync(file)).FileClusters;
+        if (clusters > ImageState.ClustersMax)
+        {
+            return $"the file has {clusters} clusters, and a repair can count {ImageState.ClustersMax}";
+        }
+
+        return mode == RepairMode.Leaks ? RefusalOfLeaks(before) : NeedsMending(before) ? await RefusalOfMendingAsync(file, memory) : null;
+    }
+
+    private static string? RefusalOfLeaks(CheckReport before)
+    {
+        if (before.RefcountsNeedRebuild)
+        {
+            // Lowering counts in blocks that overlap with something would write into that.
+            return "the refcount structure must be made anew, which -r all does and -r leaks does not";
+        }
+
+        // Data first: a damaged offset leaves the clusters that it meant without an owner, and -r all may find them again if nobody has freed them.
+        return before.Leaks > 0 && before.UnfollowedReferences > 0
+            ? $"{before.UnfollowedReferences} references or tables lead nowhere, and what looks leaked may belong to them; -r all repairs them first"
+            : null;
+    }
+
     // What more owners share than a refcount can say is copied for each of them. Where that would fill the disk, the image was made to do so.
-    private static async ValueTask<string?> RefusalAsync(StorageFile file, CheckMemory memory)
+    private static async ValueTask<string?> RefusalOfMendingAsync(StorageFile file, CheckMemory memory)
     {
         ImageState state = await ImageState.CountAsync(file, memory);
+        SnapshotRepair snapshots = new(state, new FreshClusters(state));
         long bytes = (Math.Min(state.References.Overflows, BytesToCopyMax) << state.Layout.ClusterBits)
-            + (state.Layout.HasDataFile ? 0 : new SnapshotRepair(state, new FreshClusters(state)).BytesToCopy());
-        return bytes <= BytesToCopyMax
-            ? null
-            : $"clusters and tables have so many owners that {bytes} bytes would have to be copied, and a repair copies at most {BytesToCopyMax}";
+            + (state.Layout.HasDataFile ? 0 : snapshots.BytesToCopy());
+        if (bytes > BytesToCopyMax)
+        {
+            return $"clusters and tables have so many owners that {bytes} bytes would have to be copied, and a repair copies at most {BytesToCopyMax}";
+        }
+
+        int missing = state.Layout.HasDataFile ? 0 : snapshots.MissingLengths();
+        return missing > 0 && await state.LostL1.IsTooMuchAsync(missing) ? $"L1 tables of {missing} different lengths are missing, too many to be searched for" : null;
     }
 
     private static async ValueTask FixLeaksAsync(StorageFile file, CheckMemory memory)
@@ -115,17 +150,13 @@ public static class ImageRepair
 
     private static async ValueTask FixAllAsync(StorageFile file, CheckReport before, CheckMemory memory)
     {
-        if (before.Corruptions > 0 || before.CheckErrors > 0)
+        ImageState state = await ImageState.CountAsync(file, memory);
+        for (int round = 0; round < RoundsMax && NeedsMending(before) && await MendAsync(state); round++)
         {
-            int round = 0;
-            while (round < RoundsMax && await MendAsync(await ImageState.CountAsync(file, memory)))
-            {
-                await file.FlushAsync();
-                round++;
-            }
+            await file.FlushAsync();
+            state = await ImageState.CountAsync(file, memory);
         }
 
-        ImageState state = await ImageState.CountAsync(file, memory);
         RefcountRepair refcounts = new(state);
         if (await refcounts.NeedsRebuildAsync())
         {
@@ -145,12 +176,15 @@ public static class ImageRepair
         }
     }
 
+    // Not where refcounts alone are wrong. A flag can be one that its entry must not have at all.
+    private static bool NeedsMending(CheckReport before) => before.Corruptions > before.RefcountsTooLow || before.CheckErrors > 0;
+
     // One kind of thing at a time: the next one needs the counts that result.
     private static async ValueTask<bool> MendAsync(ImageState state)
     {
         CheckedLayout layout = state.Layout;
         bool l1IsLost = layout.L1Entries > 0 && layout.IsOutside(layout.L1Offset, layout.L1Entries * 8L);
-        if (l1IsLost && await LostL1Table.FindAsync(state, layout.L1Entries) is { } l1Offset)
+        if (l1IsLost && await state.LostL1.FindAsync(layout.L1Entries) is { } l1Offset)
         {
             await HeaderRepair.WriteL1OffsetAsync(state.File, l1Offset);
             return true;

@@ -5,19 +5,24 @@ namespace BlockMount.Formats.Qcow2.Repair;
 
 /// <summary>
 /// An image as one count of its references found it; valid until the repair changes something. Unlike a check it counts all clusters at the same time:
-/// 3 bytes for each (48 MiB for 1 TiB with 64 KiB clusters).
+/// 3 bytes for each (48 MiB for 1 TiB with 64 KiB clusters), as far as something refers to them or to their neighbours.
 /// </summary>
 internal sealed class ImageState
 {
+    /// <summary>A file with more clusters cannot be repaired.</summary>
+    internal static readonly long ClustersMax = Array.MaxLength - 1L;
+
     private ImageState(StorageFile file, CheckedLayout layout, SnapshotList snapshots, CheckMemory memory)
     {
         File = file;
         Layout = layout;
         Snapshots = snapshots;
         Report = new CheckReport();
-        Stored = new StoredRefcounts(file, layout, memory);
+        Holes = new HoleMap(file);
+        Stored = new StoredRefcounts(file, layout, Holes, memory);
         References = new ClusterReferences(layout, Report, Array.MaxLength, memory);
-        Walk = new ReferenceWalk(file, layout, snapshots, References, Stored, Report);
+        Walk = new ReferenceWalk(file, layout, Holes, snapshots, References, Stored, Report);
+        LostL1 = new LostL1Tables(this);
     }
 
     internal StorageFile File { get; }
@@ -26,6 +31,9 @@ internal sealed class ImageState
 
     internal SnapshotList Snapshots { get; }
 
+    /// <summary>To be told to forget when something was written.</summary>
+    internal HoleMap Holes { get; }
+
     internal StoredRefcounts Stored { get; }
 
     internal ClusterReferences References { get; }
@@ -33,6 +41,8 @@ internal sealed class ImageState
     internal ReferenceWalk Walk { get; }
 
     internal CheckReport Report { get; }
+
+    internal LostL1Tables LostL1 { get; }
 
     /// <param name="memory">What was counted into it before must not be used any more.</param>
     /// <param name="countRefcountStructure">False leaves out the references to the refcount table and its blocks, because they are to be made anew.</param>

@@ -74,14 +74,12 @@ internal sealed class RefcountPlan
     private static List<long> UsedBlocks(CheckedLayout layout, ClusterReferences references)
     {
         List<long> blocks = [];
-        for (long cluster = 0; cluster < references.FileClusters; cluster++)
+        long end = references.FileClusters;
+        for (long cluster = references.NextReferenced(0, end); cluster < end;)
         {
-            if (references.Count(cluster) != 0)
-            {
-                long block = cluster / layout.RefcountBlockEntries;
-                blocks.Add(block);
-                cluster = ((block + 1) * layout.RefcountBlockEntries) - 1;
-            }
+            long block = cluster / layout.RefcountBlockEntries;
+            blocks.Add(block);
+            cluster = references.NextReferenced(Math.Min(end, (block + 1) * layout.RefcountBlockEntries), end);
         }
 
         return blocks;

@@ -32,12 +32,16 @@ internal sealed class RefcountRepair
             return true;
         }
 
-        for (long block = 0; block * _layout.RefcountBlockEntries < _state.References.FileClusters; block++)
+        long end = _state.References.FileClusters;
+        for (long cluster = _state.References.NextReferenced(0, end); cluster < end;)
         {
-            if (await _state.Stored.TableEntryAsync(block) == 0 && IsUsed(block))
+            long block = cluster / _layout.RefcountBlockEntries;
+            if (await _state.Stored.TableEntryAsync(block) == 0)
             {
                 return true;
             }
+
+            cluster = _state.References.NextReferenced(Math.Min(end, (block + 1) * _layout.RefcountBlockEntries), end);
         }
 
         return false;
@@ -46,7 +50,8 @@ internal sealed class RefcountRepair
     /// <summary>Increases what is too low, or decreases what is too high; each block that changes is written once. Ends with a flush.</summary>
     internal async ValueTask CorrectAsync(bool increase)
     {
-        for (long block = 0; block * _layout.RefcountBlockEntries < _state.References.FileClusters; block++)
+        long blocks = (_state.References.FileClusters + _layout.RefcountBlockEntries - 1) / _layout.RefcountBlockEntries;
+        for (long block = await _state.Stored.NextBlockAsync(0); block < blocks; block = await _state.Stored.NextBlockAsync(block + 1))
         {
             ulong entry = await _state.Stored.TableEntryAsync(block);
             if (IsInPlace(entry))
@@ -92,20 +97,6 @@ internal sealed class RefcountRepair
     // Blocks that the table gives away wrongly are left alone; then a rebuild follows.
     private bool IsInPlace(ulong entry) => entry != 0 && (entry & ~StoredRefcounts.OffsetMask) == 0 && entry < long.MaxValue
         && _layout.IsAligned((long)entry) && !_layout.IsOutside((long)entry, _layout.ClusterSize);
-
-    private bool IsUsed(long block)
-    {
-        long end = Math.Min((block + 1) * _layout.RefcountBlockEntries, _state.References.FileClusters);
-        for (long cluster = block * _layout.RefcountBlockEntries; cluster < end; cluster++)
-        {
-            if (_state.References.Count(cluster) != 0)
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
 
     private async ValueTask CorrectBlockAsync(long block, long offset, bool increase)
     {

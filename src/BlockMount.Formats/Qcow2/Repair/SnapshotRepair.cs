@@ -19,6 +19,9 @@ internal sealed class SnapshotRepair
     private readonly CheckedLayout _layout;
     private readonly FreshClusters _fresh;
 
+    // Whether the L1 table at an offset with so many entries shares clusters: tens of thousands of snapshots may name one.
+    private readonly Dictionary<(long, uint), bool> _shared = [];
+
     internal SnapshotRepair(ImageState state, FreshClusters fresh)
     {
         _state = state;
@@ -53,14 +56,20 @@ internal sealed class SnapshotRepair
         return true;
     }
 
-    /// <summary>Bytes of the L1 tables that would have to be copied because several snapshots, or others, use them.</summary>
+    /// <summary>
+    /// Bytes of the L1 tables that would have to be copied because several snapshots, or others, use them, and of those that are missing: several snapshots
+    /// may find the same.
+    /// </summary>
     internal long BytesToCopy() => _state.Snapshots.Snapshots
-        .Where(snapshot => snapshot.HasUsableL1(_layout) && !_layout.IsOutside(snapshot.L1Offset, snapshot.L1Entries * 8L) && IsShared(snapshot))
-        .Sum(snapshot => (snapshot.L1Entries * 8L + _layout.ClusterSize - 1) & -_layout.ClusterSize);
+        .Where(snapshot => !IsNothing(snapshot) && (!HasTable(snapshot) || IsShared(snapshot)))
+        .Sum(snapshot => (LikelyEntries(snapshot) * 8L + _layout.ClusterSize - 1) & -_layout.ClusterSize);
+
+    /// <summary>In how many different lengths L1 tables are missing.</summary>
+    internal int MissingLengths() => _state.Snapshots.Snapshots
+        .Where(snapshot => !IsNothing(snapshot) && !HasTable(snapshot)).Select(LikelyEntries).Distinct().Count();
 
     private bool IsSound(CheckedSnapshot snapshot) =>
-        snapshot.HasUsableL1(_layout)
-        && !_layout.IsOutside(snapshot.L1Offset, snapshot.L1Entries * 8L)
+        HasTable(snapshot)
         && !IsNothing(snapshot)
         && snapshot.ExtraBytes <= Qcow2Limits.SnapshotExtraBytesMax
         && (_layout.Version == 2 || snapshot.ExtraBytes >= SnapshotList.ExtraBytesVersion3)
@@ -71,9 +80,16 @@ internal sealed class SnapshotRepair
 
     private bool IsShared(CheckedSnapshot snapshot)
     {
-        ClusterUses uses = _state.UsesOf(snapshot.L1Offset, snapshot.L1Entries * 8L);
-        // A refcount structure in the same place is made anew elsewhere.
-        return ClusterReferences.IsContested(uses) && (uses & ClusterUses.Refcounts) == 0;
+        (long, uint) table = (snapshot.L1Offset, snapshot.L1Entries);
+        if (!_shared.TryGetValue(table, out bool shared))
+        {
+            ClusterUses uses = _state.UsesOf(snapshot.L1Offset, snapshot.L1Entries * 8L);
+            // A refcount structure in the same place is made anew elsewhere.
+            shared = ClusterReferences.IsContested(uses) && (uses & ClusterUses.Refcounts) == 0;
+            _shared.Add(table, shared);
+        }
+
+        return shared;
     }
 
     private async ValueTask<(long Offset, uint Entries)?> FindL1Async(CheckedSnapshot snapshot)
@@ -83,24 +99,28 @@ internal sealed class SnapshotRepair
             return null;
         }
 
-        bool usable = snapshot.HasUsableL1(_layout) && !_layout.IsOutside(snapshot.L1Offset, snapshot.L1Entries * 8L);
-        if (usable)
+        if (HasTable(snapshot))
         {
             return IsShared(snapshot) ? (await CopyL1Async(snapshot), snapshot.L1Entries) : (snapshot.L1Offset, snapshot.L1Entries);
         }
 
         // A damaged field: where clusters wait that nobody refers to, with a length that follows from the disk's size, is the table.
-        uint entries = snapshot.L1Entries <= Qcow2Limits.L1TableBytesMax / 8 && snapshot.L1Entries > 0
-            ? snapshot.L1Entries
-            : (uint)Math.Min((snapshot.DiskSize + _layout.L1Coverage - 1) / _layout.L1Coverage, Qcow2Limits.L1TableBytesMax / 8);
+        uint entries = LikelyEntries(snapshot);
         long aligned = snapshot.L1Offset & -_layout.ClusterSize;
         if (entries > 0 && await IsAbandonedAsync(aligned, entries * 8L))
         {
             return (aligned, entries);
         }
 
-        return entries > 0 && await LostL1Table.FindAsync(_state, entries) is { } found ? (found, entries) : null;
+        return entries > 0 && await _state.LostL1.FindAsync(entries) is { } found ? (found, entries) : null;
     }
+
+    private bool HasTable(CheckedSnapshot snapshot) =>
+        snapshot.HasUsableL1(_layout) && !_layout.IsOutside(snapshot.L1Offset, snapshot.L1Entries * 8L);
+
+    private uint LikelyEntries(CheckedSnapshot snapshot) => snapshot.L1Entries <= Qcow2Limits.L1TableBytesMax / 8 && snapshot.L1Entries > 0
+        ? snapshot.L1Entries
+        : (uint)Math.Min((snapshot.DiskSize + _layout.L1Coverage - 1) / _layout.L1Coverage, Qcow2Limits.L1TableBytesMax / 8);
 
     private async ValueTask<bool> IsAbandonedAsync(long offset, long length)
     {

@@ -9,7 +9,10 @@ namespace BlockMount.Formats.Qcow2.Repair;
 /// </summary>
 internal sealed class TableRepair
 {
-    private const int L1ChunkBytes = 4096;
+    // Reading so little is cheaper than asking for holes.
+    private const int HoleBytesMin = 4 << 10;
+
+    private const int L1ChunkBytes = 64 << 10;
 
     private readonly ImageState _state;
     private readonly CheckedLayout _layout;
@@ -17,6 +20,7 @@ internal sealed class TableRepair
     private readonly FreshClusters _fresh;
     private readonly CheckedL2Table _l2;
     private readonly byte[] _copy;
+    private readonly byte[] _chunk;
 
     // L2 tables that were visited, and whether they are tables.
     private readonly Dictionary<long, bool> _mended = [];
@@ -30,8 +34,9 @@ internal sealed class TableRepair
         _layout = state.Layout;
         _entries = new EntryRepair(state);
         _fresh = fresh;
-        _l2 = new CheckedL2Table(state.File, _layout);
+        _l2 = new CheckedL2Table(state.File, _layout, state.Holes);
         _copy = new byte[_layout.ClusterSize];
+        _chunk = new byte[Math.Min(state.Walk.Roots.Max(root => root.Bytes), L1ChunkBytes)];
     }
 
     /// <summary>True if an entry was changed: count again before anything is built on the counts.</summary>
@@ -45,13 +50,21 @@ internal sealed class TableRepair
             return;
         }
 
-        byte[] chunk = new byte[L1ChunkBytes];
-        for (int start = 0; start < root.Entries; start += L1ChunkBytes / 8)
+        long step;
+        for (long start = 0; start < root.Entries; start += step)
         {
-            Memory<byte> part = chunk.AsMemory(0, Math.Min(root.Entries - start, L1ChunkBytes / 8) * 8);
-            long place = root.Offset + (start * 8L);
+            step = L1ChunkBytes / 8;
+            Memory<byte> part = _chunk.AsMemory(0, (int)Math.Min(root.Entries - start, L1ChunkBytes / 8) * 8);
+            long place = root.Offset + (start * 8);
+            long holeEnd = root.Bytes > HoleBytesMin ? await _state.Holes.HoleEndAsync(place) : place;
+            if (holeEnd >= place + part.Length)
+            {
+                step = Math.Max(step, (holeEnd - place) / L1ChunkBytes * step);
+                continue;
+            }
+
             await _state.File.ReadAsync(place, part);
-            if (await MendChunkAsync(part, start))
+            if (await MendChunkAsync(part, (int)start))
             {
                 await _state.File.WriteAsync(place, part);
                 Changed = true;
@@ -113,7 +126,7 @@ internal sealed class TableRepair
     private async ValueTask<bool> LooksLikeTableAsync(long offset)
     {
         await _l2.LoadAsync(offset);
-        for (int i = 0; i < _layout.L2Entries; i++)
+        for (int i = _l2.NextUsed(0); i < _layout.L2Entries; i = _l2.NextUsed(i + 1))
         {
             if (_entries.Judge(_l2[i], guestOffset: 0, out _) is not (EntryFate.Kept or EntryFate.CopyAway))
             {
@@ -152,7 +165,7 @@ internal sealed class TableRepair
         bool othersToo = (_state.UsesOf(offset, _layout.ClusterSize) & ClusterUses.Kinds & ~ClusterUses.L2Table) != 0;
         bool changed = false;
         bool copied = false;
-        for (int i = 0; i < _layout.L2Entries; i++)
+        for (int i = _l2.NextUsed(0); i < _layout.L2Entries; i = _l2.NextUsed(i + 1))
         {
             CheckedL2Entry entry = _l2[i];
             long guest = (l1Index * _layout.L1Coverage) + ((long)i << _layout.ClusterBits);
