@@ -44,6 +44,23 @@ public static unsafe partial class LibcThread
         _ = sched_setscheduler(0, SCHED_BATCH, &priority);
     }
 
+    public static void SetPolicy(int policy)
+    {
+        int priority = 0;
+        _ = sched_setscheduler(0, policy, &priority);
+    }
+
+    public static void Confine(int processor)
+    {
+        ulong* mask = stackalloc ulong[16];
+        new Span<ulong>(mask, 16).Clear();
+        mask[processor / 64] = 1UL << (processor % 64);
+        _ = sched_setaffinity(0, 128, mask);
+    }
+
+    [LibraryImport(Library)]
+    private static partial int sched_setaffinity(int thread, nuint size, ulong* mask);
+
     [LibraryImport(Library)]
     private static partial int sched_setscheduler(int thread, int policy, int* parameters);
 

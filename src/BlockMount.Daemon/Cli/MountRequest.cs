@@ -64,6 +64,9 @@ public sealed record MountOptions
     /// <summary>FUSE worker threads; 0 chooses.</summary>
     public int Workers { get; init; }
 
+    /// <summary>How requests come from the kernel.</summary>
+    public FuseTransport Transport { get; init; } = FuseTransport.Auto;
+
     /// <summary>The internal snapshot to show, by id or else by name; null shows the disk as it is.</summary>
     public string? Snapshot { get; init; }
 

@@ -21,6 +21,8 @@ internal static class FuseFlags
 
     // Bits 32 and up of the same set: they travel in flags2, shifted down by 32.
     public const ulong FUSE_DIRECT_IO_ALLOW_MMAP = 1UL << 36;
+    public const ulong FUSE_PASSTHROUGH = 1UL << 37;
+    public const ulong FUSE_OVER_IO_URING = 1UL << 41;
 
     // fuse_open_out.open_flags
     public const uint FOPEN_DIRECT_IO = 1 << 0;
