@@ -17,7 +17,7 @@ internal sealed partial class FuseSession
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ObjectPool<FuseRequest> _requests;
     private readonly List<IFuseServer> _servers = [];
-    private readonly IReadOnlyList<FuseRing> _rings;
+    private readonly FuseRingSet? _ringSet;
     private readonly ILogger _logger;
     private readonly string _name;
 
@@ -38,8 +38,12 @@ internal sealed partial class FuseSession
             _servers.Add(new FuseWorker($"fuse-{i}", channels[i], dispatcher, _requests, ServerEnded));
         }
 
-        _rings = ringDevice < 0 ? [] : FuseRingSet.Create(ringDevice, dispatcher, ServerEnded);
-        _servers.AddRange(_rings);
+        if (ringDevice >= 0)
+        {
+            _ringSet = new FuseRingSet(ringDevice, dispatcher, ServerEnded);
+            _servers.AddRange(_ringSet.Rings);
+        }
+
         _alive = _servers.Count;
     }
 
@@ -55,7 +59,7 @@ internal sealed partial class FuseSession
             server.Start();
         }
 
-        foreach (FuseRing ring in _rings)
+        foreach (FuseRing ring in _ringSet?.Rings ?? [])
         {
             ring.Registered.GetAwaiter().GetResult();
         }
@@ -84,6 +88,7 @@ internal sealed partial class FuseSession
 
         if (Interlocked.Decrement(ref _alive) == 0)
         {
+            _ringSet?.Ended();
             (_requests as IDisposable)?.Dispose();
             _ended.SetResult();
         }

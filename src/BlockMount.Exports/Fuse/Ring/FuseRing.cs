@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using BlockMount.Base;
+using BlockMount.Base.Async;
 using BlockMount.Base.Interop;
 using BlockMount.Base.Interop.Uring;
 using BlockMount.Exports.Fuse.Abi;
@@ -28,7 +29,8 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
     private readonly Thread _thread;
     private readonly FuseRequest[] _entries;
     private readonly FinishedRequests _finished = new();
-    private readonly RingPlacement _placement;
+    private readonly FusePoller _poller;
+    private readonly AdaptivePolling _polling = new();
     private readonly TaskCompletionSource _registered = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     // The ring's thread alone.
@@ -40,17 +42,20 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
 
     private volatile bool _stopping;
 
+    /// <param name="poller">Shared by the rings of a mount.</param>
+    /// <param name="guard">Shared by the rings of a mount.</param>
     /// <param name="device">A descriptor of the mounted /dev/fuse, which outlives the ring.</param>
     /// <param name="processor">The processor whose requests it gets.</param>
     /// <param name="queues">Numbers of the kernel's queues to serve: that of the processor, and of some that are offline.</param>
     /// <param name="depth">Entries for each queue.</param>
     /// <param name="ended">Called once, on the ring's thread, when it has ended, with the reason if that was a failure.</param>
-    internal FuseRing(int device, int processor, IReadOnlyList<int> queues, int depth, FuseDispatcher dispatcher, Action<Exception?> ended)
+    internal FuseRing(int device, int processor, IReadOnlyList<int> queues, int depth, FuseDispatcher dispatcher, FusePoller poller, RingGuard guard, Action<Exception?> ended)
     {
         _device = device;
+        _poller = poller;
         _dispatcher = dispatcher;
         _ended = ended;
-        _placement = new RingPlacement(processor);
+        Placement = new RingPlacement(processor, guard);
         _entries = new FuseRequest[queues.Count * depth];
         for (int i = 0; i < _entries.Length; i++)
         {
@@ -63,6 +68,9 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
 
     /// <summary>Completes when the kernel has taken the entries, or fails with the reason why not.</summary>
     internal Task Registered => _registered.Task;
+
+    /// <summary>Where its thread runs.</summary>
+    internal RingPlacement Placement { get; }
 
     /// <summary>A kernel's ring that the transport needs, for a look whether there can be one; null if not.</summary>
     internal static IoUring? TryCreate(int entries, out Errno errno)
@@ -112,7 +120,7 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
 
     private void Run()
     {
-        LibcThread.PreferThroughput();
+        Placement.Attach();
         // Lives as long as the thread serves: the kernel writes to it.
         ulong counter = 0;
         _wakeCounter = &counter;
@@ -161,7 +169,7 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
     {
         while (_live > 0 && !(_stopping && _elsewhere == 0))
         {
-            CheckEnter(_ring.Submit(waitFor: 1));
+            Wait();
             int served = 0;
             while (_ring.TryReap(out io_uring_cqe completion))
             {
@@ -173,7 +181,35 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
                 }
             }
 
-            _placement.Observe(served);
+            Placement.Observe(served);
+        }
+    }
+
+    // Hands the replies over and returns when there is something to do, or when a signal came.
+    private void Wait()
+    {
+        if (Placement.IsConfined || !_polling.ShouldPoll() || !_poller.TryBegin())
+        {
+            CheckEnter(_ring.Submit(waitFor: 1));
+            return;
+        }
+
+        long deadline = AdaptivePolling.Deadline();
+        do
+        {
+            CheckEnter(_ring.Submit(waitFor: 0));
+        }
+        while (_ring.Completed == 0 && Stopwatch.GetTimestamp() < deadline);
+
+        _poller.End();
+        if (_ring.Completed > 0)
+        {
+            _polling.Succeeded();
+        }
+        else
+        {
+            _polling.Failed();
+            CheckEnter(_ring.Submit(waitFor: 1));
         }
     }
 
@@ -203,7 +239,7 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
             return;
         }
 
-        if (_ring.Completed > 0 && request.TransferLength >= OffloadBytesMin)
+        if ((_ring.Completed > 0 || _elsewhere > 0) && request.TransferLength >= OffloadBytesMin)
         {
             _elsewhere++;
             request.Offload(this);

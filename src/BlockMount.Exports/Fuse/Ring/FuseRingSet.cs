@@ -5,9 +5,9 @@ namespace BlockMount.Exports.Fuse.Ring;
 
 /// <summary>
 /// Divides the kernel's queues of one mount among rings: one ring for each processor that is online, which takes a share of the queues of those that are not
-/// (the kernel uses no queue before every possible processor has one).
+/// (the kernel uses no queue before every possible processor has one). Ends when the last of them has ended.
 /// </summary>
-internal static class FuseRingSet
+internal sealed class FuseRingSet
 {
     // Together the rings hold so many requests of 1 MiB each, untouched pages cost nothing.
     private const int RequestsMax = 128;
@@ -20,10 +20,11 @@ internal static class FuseRingSet
         return ring is null ? $"io_uring is not available: {ErrnoText.Describe(errno)}" : null;
     }
 
-    /// <summary>Makes the rings; they are started by the session.</summary>
+    private readonly RingGuard _guard = new();
+
     /// <param name="device">A descriptor of the mounted /dev/fuse, which outlives the rings.</param>
     /// <param name="ended">Called once for each ring.</param>
-    internal static FuseRing[] Create(int device, FuseDispatcher dispatcher, Action<Exception?> ended)
+    internal FuseRingSet(int device, FuseDispatcher dispatcher, Action<Exception?> ended)
     {
         int queues = ProcessorList.Read("possible").Count;
         List<int> online = [.. ProcessorList.Read("online").Where(processor => processor < queues)];
@@ -35,6 +36,14 @@ internal static class FuseRingSet
             shares[next++ % shares.Length].Add(queue);
         }
 
-        return [.. shares.Select((share, i) => new FuseRing(device, online[i], share, depth, dispatcher, ended))];
+        FusePoller poller = new();
+        Rings = [.. shares.Select((share, i) => new FuseRing(device, online[i], share, depth, dispatcher, poller, _guard, ended))];
+        _guard.Start(Rings.Select(ring => ring.Placement));
     }
+
+    /// <summary>One for each processor; the session starts them.</summary>
+    internal IReadOnlyList<FuseRing> Rings { get; }
+
+    /// <summary>To be called when all rings have ended.</summary>
+    internal void Ended() => _guard.Stop();
 }
