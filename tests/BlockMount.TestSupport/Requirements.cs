@@ -23,6 +23,9 @@ public enum Needs
 
     /// <summary>The library that reads zstd clusters.</summary>
     Zstd = 16,
+
+    /// <summary>FUSE over io_uring, switched on; includes <see cref="Fuse"/>.</summary>
+    FuseUring = 32 | Fuse,
 }
 
 /// <summary>A fact that is skipped, with the reason, where the machine lacks what it needs. Decided when tests are discovered.</summary>
@@ -89,6 +92,11 @@ public static class Requirements
             missing.Add(File.Exists("/dev/fuse") ? "neither root nor fusermount3" : "no /dev/fuse");
         }
 
+        if (needs.HasFlag(Needs.FuseUring) && FuseUringObstacle() is { } obstacle)
+        {
+            missing.Add(obstacle);
+        }
+
         if (needs.HasFlag(Needs.Loop) && !(root && File.Exists("/dev/loop-control")))
         {
             missing.Add("no loop devices (root and /dev/loop-control)");
@@ -105,6 +113,14 @@ public static class Requirements
         }
 
         return missing.Count == 0 ? null : string.Join("; ", missing);
+    }
+
+    private static string? FuseUringObstacle()
+    {
+        const string parameter = "/sys/module/fuse/parameters/enable_uring";
+        return !File.Exists(parameter) ? "the kernel has no FUSE over io_uring (Linux 6.14)"
+            : File.ReadAllText(parameter).Trim() != "Y" ? $"FUSE over io_uring is switched off (as root: echo Y > {parameter})"
+            : null;
     }
 
     /// <summary>Absolute path of a program, or null.</summary>

@@ -51,8 +51,14 @@ public sealed partial class FuseExport : Export
     /// <summary>Users other than the mounting one are admitted: what <see cref="AllowOther.Auto"/> came to.</summary>
     public bool AdmitsOthers => _mount.AdmitsOthers;
 
+    /// <summary>How requests come from the kernel: what <see cref="FuseTransport.Auto"/> came to.</summary>
+    public FuseTransport Transport => _session.Rings.Count > 0 ? FuseTransport.Uring : FuseTransport.Dev;
+
     /// <inheritdoc/>
     public override Task Completion => _session.Completion;
+
+    /// <summary>The threads behind it.</summary>
+    internal FuseSession Session => _session;
 
     /// <summary>
     /// Mounts <paramref name="device"/> and returns when the mount answers. The device outlives the export.
@@ -87,6 +93,11 @@ public sealed partial class FuseExport : Export
             if (!Completion.IsCompleted)
             {
                 await UnmountAsync();
+            }
+            else if (_mount.TryUnmount(lazy: true) is { } failure)
+            {
+                // The connection broke, or the kernel was told to abort it: the mount is still there, and dead.
+                LogNotUnmounted(_logger, _mount.MountPoint, failure);
             }
         }
 

@@ -47,6 +47,9 @@ internal sealed partial class FuseSession
         _alive = _servers.Count;
     }
 
+    /// <summary>The rings that serve most requests; none where everything goes over the channels.</summary>
+    internal IReadOnlyList<FuseRing> Rings => _ringSet?.Rings ?? [];
+
     /// <summary>Completes, always successfully, when the session has ended and all its channels are closed.</summary>
     internal Task Completion => _ended.Task;
 
@@ -59,7 +62,7 @@ internal sealed partial class FuseSession
             server.Start();
         }
 
-        foreach (FuseRing ring in _ringSet?.Rings ?? [])
+        foreach (FuseRing ring in Rings)
         {
             ring.Registered.GetAwaiter().GetResult();
         }

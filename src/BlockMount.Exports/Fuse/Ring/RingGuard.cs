@@ -16,7 +16,6 @@ internal sealed class RingGuard
     private const int StrikesMax = 2;
     private const int IdleLooksMax = 50;
 
-    private readonly bool _mayConfine;
     private Watched[] _watched = [];
 
     // Both guarded by _gate, which is pulsed when one of them changes.
@@ -24,31 +23,29 @@ internal sealed class RingGuard
     private bool _isWanted;
     private bool _stopping;
 
-    internal RingGuard() => _mayConfine = Environment.ProcessorCount > 1 && LibcThread.CanLeaveIdleClass();
+    internal RingGuard() => MayConfine = Environment.ProcessorCount > 1 && LibcThread.CanLeaveIdleClass();
 
     /// <summary>Begins to watch these; call it once.</summary>
     internal void Start(IEnumerable<RingPlacement> placements)
     {
         _watched = [.. placements.Select(placement => new Watched(placement))];
-        if (_mayConfine)
+        if (MayConfine)
         {
             new Thread(Run) { IsBackground = true, Name = "fuse-ring-guard" }.Start();
         }
     }
 
-    /// <summary>A thread is about to be confined; false if it must not, because nobody could free it again.</summary>
-    internal bool TryWatch()
-    {
-        if (_mayConfine)
-        {
-            lock (_gate)
-            {
-                _isWanted = true;
-                Monitor.Pulse(_gate);
-            }
-        }
+    /// <summary>False if nothing may be confined here: nobody could free it again, or there is one processor only.</summary>
+    internal bool MayConfine { get; }
 
-        return _mayConfine;
+    /// <summary>A thread has been confined.</summary>
+    internal void Watch()
+    {
+        lock (_gate)
+        {
+            _isWanted = true;
+            Monitor.Pulse(_gate);
+        }
     }
 
     /// <summary>Lets the guard's thread end.</summary>

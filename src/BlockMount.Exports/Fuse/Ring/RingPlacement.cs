@@ -110,10 +110,11 @@ internal sealed class RingPlacement
     {
         lock (_gate)
         {
-            if (_guard.TryWatch() && LibcThread.TryConfine(_threadId, _processor))
+            if (_guard.MayConfine && LibcThread.TryConfine(_threadId, _processor))
             {
                 _changed = Stopwatch.GetTimestamp();
                 Volatile.Write(ref _isConfined, true);
+                _guard.Watch();
             }
         }
     }
