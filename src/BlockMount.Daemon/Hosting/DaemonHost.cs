@@ -114,6 +114,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         AllowOther = _request.Options.AllowOther,
         Workers = _request.Options.Workers,
         Transport = _request.Options.Transport,
+        Passthrough = _request.Options.Passthrough,
         UserId = _request.Options.UserId,
         GroupId = _request.Options.GroupId,
         Mode = _request.Options.Mode,

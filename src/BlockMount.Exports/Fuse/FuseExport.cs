@@ -54,6 +54,9 @@ public sealed partial class FuseExport : Export
     /// <summary>How requests come from the kernel: what <see cref="FuseTransport.Auto"/> came to.</summary>
     public FuseTransport Transport => _session.Rings.Count > 0 ? FuseTransport.Uring : FuseTransport.Dev;
 
+    /// <summary>The kernel reads the image on its own: reads do not come here, and are not counted.</summary>
+    public bool IsPassthrough { get; private init; }
+
     /// <inheritdoc/>
     public override Task Completion => _session.Completion;
 
@@ -133,7 +136,10 @@ public sealed partial class FuseExport : Export
         FuseSession? session = null;
         try
         {
-            bool rings = Agree(mount, first, options, logger, moreFeatures);
+            int flatFile = FlatFileOf(device, options);
+            ulong agreed = Agree(mount, first, options, logger, moreFeatures | (flatFile >= 0 ? FUSE_PASSTHROUGH : 0));
+            bool rings = (agreed & FUSE_OVER_IO_URING) != 0;
+            int backingId = (agreed & FUSE_PASSTHROUGH) != 0 ? first.OpenBacking(flatFile) : 0;
             // With rings one worker is left for what the kernel sends over /dev/fuse in any case.
             int workers = rings ? 1 : options.Workers > 0 ? options.Workers : DefaultWorkers();
             while (channels.Count < workers)
@@ -142,11 +148,11 @@ public sealed partial class FuseExport : Export
             }
 
             FuseFileAttributes attributes = new(device, options, options.Writable, mount.AdmitsOthers, TimeProvider.System);
-            FuseFileOperations file = new(device, attributes, options.Writable, options.Growable);
+            FuseFileOperations file = new(device, attributes, options.Writable, options.Growable, backingId);
             FuseDispatcher dispatcher = new(file, new FuseSpaceOperations(device, file), logger, mount.MountPoint);
             session = new FuseSession(mount.MountPoint, channels, dispatcher, logger, rings ? first.Descriptor : -1);
             session.Start();
-            return new FuseExport(device, options, mount, session, logger);
+            return new FuseExport(device, options, mount, session, logger) { IsPassthrough = backingId > 0 };
         }
         catch
         {
@@ -158,8 +164,12 @@ public sealed partial class FuseExport : Export
         }
     }
 
-    // True if the kernel wants rings.
-    private static bool Agree(FuseMount mount, FuseDeviceChannel channel, FuseExportOptions options, ILogger logger, ulong moreFeatures)
+    // What the kernel may read on its own: nothing can change a read-only device. Else -1.
+    private static int FlatFileOf(BlockDevice device, FuseExportOptions options) =>
+        options.Passthrough && device.ReadOnly ? device.Root.FlatFile?.PassthroughDescriptor ?? -1 : -1;
+
+    // Returns the features that are in use.
+    private static ulong Agree(FuseMount mount, FuseDeviceChannel channel, FuseExportOptions options, ILogger logger, ulong moreFeatures)
     {
         using FuseRequest request = new();
         FuseHandshake agreed = FuseHandshake.Run(channel, request, moreFeatures);
@@ -172,7 +182,7 @@ public sealed partial class FuseExport : Export
         }
 
         LogMounted(logger, mount.MountPoint, agreed.Minor, agreed.Flags, mount.AdmitsOthers);
-        return rings;
+        return agreed.Flags;
     }
 
     // Several jobs gain from more workers than processors; PERFORMANCE.md: 4 at 2 cores.

@@ -53,6 +53,9 @@ public sealed record FuseExportOptions
     /// <summary>How requests come from the kernel.</summary>
     public FuseTransport Transport { get; init; } = FuseTransport.Auto;
 
+    /// <summary>The kernel may read a raw image on its own where nothing can change it and nothing has to watch.</summary>
+    public bool Passthrough { get; init; } = true;
+
     /// <summary>Owner, group and permission bits of the file shown; null: the process's user and group, 0600 or 0400.</summary>
     public uint? UserId { get; init; }
 

@@ -91,6 +91,12 @@ internal readonly record struct FuseHandshake(uint Minor, ulong Flags)
             time_gran = 1,
             max_pages = FuseRequest.PayloadMax / 4096,
         };
+        if ((agreed.Flags & FUSE_PASSTHROUGH) != 0)
+        {
+            // max_stack_depth since 7.40: files on file systems that are stacked on nothing.
+            answer.unused[0] = 1;
+        }
+
         int? length = offer.minor < 23 ? FUSE_COMPAT_22_INIT_OUT_SIZE : null;
         channel.Send(request, request.ReplyWith(answer, length));
         return agreed;

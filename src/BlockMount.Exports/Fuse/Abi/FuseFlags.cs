@@ -27,6 +27,7 @@ internal static class FuseFlags
     // fuse_open_out.open_flags
     public const uint FOPEN_DIRECT_IO = 1 << 0;
     public const uint FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6;
+    public const uint FOPEN_PASSTHROUGH = 1 << 7;
 
     // fuse_setattr_in.valid
     public const uint FATTR_MODE = 1 << 0;
@@ -41,4 +42,7 @@ internal static class FuseFlags
 
     /// <summary>_IOR(229, 0, uint32_t).</summary>
     public const uint FUSE_DEV_IOC_CLONE = 0x8004e500;
+
+    /// <summary>_IOW(229, 1, struct fuse_backing_map).</summary>
+    public const uint FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
 }
