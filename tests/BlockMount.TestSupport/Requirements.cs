@@ -26,6 +26,9 @@ public enum Needs
 
     /// <summary>FUSE over io_uring, switched on; includes <see cref="Fuse"/>.</summary>
     FuseUring = 32 | Fuse,
+
+    /// <summary>FUSE passthrough for files in the temporary folder; includes <see cref="Fuse"/> and <see cref="Root"/>.</summary>
+    FusePassthrough = 64 | Fuse | Root,
 }
 
 /// <summary>A fact that is skipped, with the reason, where the machine lacks what it needs. Decided when tests are discovered.</summary>
@@ -97,6 +100,11 @@ public static class Requirements
             missing.Add(obstacle);
         }
 
+        if (needs.HasFlag(Needs.FusePassthrough) && FusePassthroughObstacle() is { } reason)
+        {
+            missing.Add(reason);
+        }
+
         if (needs.HasFlag(Needs.Loop) && !(root && File.Exists("/dev/loop-control")))
         {
             missing.Add("no loop devices (root and /dev/loop-control)");
@@ -122,6 +130,11 @@ public static class Requirements
             : File.ReadAllText(parameter).Trim() != "Y" ? $"FUSE over io_uring is switched off (as root: echo Y > {parameter})"
             : null;
     }
+
+    private static string? FusePassthroughObstacle() =>
+        Environment.OSVersion.Version < new Version(6, 9) ? "the kernel has no FUSE passthrough (Linux 6.9)"
+        : new DriveInfo(Path.GetTempPath()).DriveFormat.Contains("overlay", StringComparison.Ordinal) ? "the temporary folder lies on a stacked file system"
+        : null;
 
     /// <summary>Absolute path of a program, or null.</summary>
     public static string? FindTool(string name)
