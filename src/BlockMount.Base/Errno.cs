@@ -31,6 +31,7 @@ public enum Errno
     EADDRINUSE = 98,
     ENOTCONN = 107,
     ESHUTDOWN = 108,
+    ESTALE = 116,
     EDQUOT = 122,
 }
 

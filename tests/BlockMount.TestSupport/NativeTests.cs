@@ -9,7 +9,7 @@ public static class NativeTests
     /// <summary>Absolute path of a program, which is built if it is not there or older than its source.</summary>
     public static async Task<string> BuildAsync(string name)
     {
-        string root = FindRoot();
+        string root = SourceTree.Root;
         await s_gate.WaitAsync();
         try
         {
@@ -21,16 +21,5 @@ public static class NativeTests
         {
             s_gate.Release();
         }
-    }
-
-    private static string FindRoot()
-    {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "BlockMount.sln")))
-        {
-            folder = folder.Parent;
-        }
-
-        return folder?.FullName ?? throw new InvalidOperationException("The tests do not run inside the repository.");
     }
 }

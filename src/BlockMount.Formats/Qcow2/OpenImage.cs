@@ -16,6 +16,9 @@ namespace BlockMount.Formats.Qcow2;
 internal sealed record OpenImage(
     StorageFile File, Qcow2OpenOptions Options, Geometry Geometry, CompressedClusters Compressed, ImageHealth Health, IncompatibleFeatures? Features)
 {
+    /// <summary>The data file if it is a raw image of the disk, otherwise null. Decided by the header as it was when the image was opened.</summary>
+    internal RawDataFile? RawData { get; private init; }
+
     /// <summary>
     /// Reads the header of <paramref name="file"/> and decides whether the image can be used as the options ask; repairs a dirty one before it is
     /// written to.
@@ -42,7 +45,8 @@ internal sealed record OpenImage(
         IncompatibleFeatures? features = hasFeatureBits ? new IncompatibleFeatures(file, header.IncompatibleFeatures) : null;
         ImageHealth health = new(file, options.ReadOnly, features, options.OnCorruption);
         CompressedClusters compressed = new(ClusterDecompressor.For(header.CompressionType), geometry.ClusterSize);
-        return (new OpenImage(file, options, geometry, compressed, health, features), header);
+        RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(options.DataFile!, options.DiscardToHost) : null;
+        return (new OpenImage(file, options, geometry, compressed, health, features) { RawData = rawData }, header);
     }
 
     // A dirty image is repaired first, because its refcounts may be too low; for reading they are not needed.

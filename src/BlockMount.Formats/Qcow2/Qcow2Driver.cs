@@ -62,7 +62,7 @@ public sealed class Qcow2Driver : FormatDriver
     public override int ClusterSize => _geometry.ClusterSize;
 
     /// <inheritdoc/>
-    public override int ZeroUnit => _write?.RawData is null ? _geometry.SubclusterSize : 1;
+    public override int ZeroUnit => _image.RawData is null ? _geometry.SubclusterSize : 1;
 
     /// <inheritdoc/>
     public override long AllocatedBytes => _file.AllocatedBytes + (_image.Options.DataFile?.AllocatedBytes ?? 0);
@@ -76,7 +76,10 @@ public sealed class Qcow2Driver : FormatDriver
     /// <summary>The header as it was when the image was opened or its snapshots last changed, with the backing reference of today.</summary>
     public Qcow2Header Header => _header;
 
-    /// <summary>The persistent bitmaps of a writable image; null if the image is open read-only (see <see cref="LoadBitmapsAsync"/>).</summary>
+    /// <summary>
+    /// The persistent bitmaps of a writable image; null if the image is open read-only (see <see cref="LoadBitmapsAsync"/>). Another object after each change
+    /// of the snapshots; the one of before refuses every call.
+    /// </summary>
     public PersistentBitmapStore? Bitmaps => _write?.Bitmaps;
 
     /// <summary>What was found damaged while the image was open; null as long as nothing was.</summary>
@@ -226,8 +229,15 @@ public sealed class Qcow2Driver : FormatDriver
     }
 
     /// <inheritdoc/>
-    protected override ValueTask<Mapping> MapCoreAsync(long offset, long length, MapPurpose purpose) =>
-        _lookup.TryMap(offset, length, out Mapping mapping) ? new ValueTask<Mapping>(mapping) : MapSlowAsync(offset, length);
+    protected override ValueTask<Mapping> MapCoreAsync(long offset, long length, MapPurpose purpose)
+    {
+        if (purpose == MapPurpose.Status && _image.RawData is not null)
+        {
+            return MapHolesAsync(_image.RawData, offset, length);
+        }
+
+        return _lookup.TryMap(offset, length, out Mapping mapping) ? new ValueTask<Mapping>(mapping) : MapSlowAsync(offset, length);
+    }
 
     /// <inheritdoc/>
     protected override ValueTask<WritePlan> PrepareWriteCoreAsync(long offset, long length)
@@ -314,6 +324,7 @@ public sealed class Qcow2Driver : FormatDriver
             // Opened before the switch, so that nothing can fail after it.
             OpenTables opened = await OpenTables.OpenAsync(_image, header, write.Bitmaps);
             await change.SwitchAsync(next);
+            write.Bitmaps.TablesWereReplaced();
             _header = header;
             _lookup = opened.Lookup;
             _write = opened.Write;
@@ -333,6 +344,9 @@ public sealed class Qcow2Driver : FormatDriver
             throw;
         }
     }
+
+    private async ValueTask<Mapping> MapHolesAsync(RawDataFile rawData, long offset, long length) =>
+        await rawData.FindHolesAsync(_lookup.TryMap(offset, length, out Mapping mapping) ? mapping : await MapSlowAsync(offset, length));
 
     private async ValueTask<Mapping> MapSlowAsync(long offset, long length)
     {

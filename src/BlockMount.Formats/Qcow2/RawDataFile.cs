@@ -19,6 +19,22 @@ internal sealed class RawDataFile
         _discardToHost = discardToHost;
     }
 
+    /// <summary>
+    /// What block status says of <paramref name="mapping"/>: all of the disk is data as far as the tables know, so the host's file system is asked which of it is
+    /// holes. A hole holds no space and counts as not allocated, as in a raw image.
+    /// </summary>
+    /// <exception cref="BlockIOException">The file system was asked and failed.</exception>
+    internal async ValueTask<Mapping> FindHolesAsync(Mapping mapping)
+    {
+        if (mapping.Kind != MappingKind.Data)
+        {
+            return mapping;
+        }
+
+        FileExtent extent = await _file.MapAsync(mapping.FileOffset, mapping.Length);
+        return extent.IsHole ? new Mapping(MappingKind.Zero, extent.Length) : mapping with { Length = extent.Length };
+    }
+
     /// <summary>Writes zeros.</summary>
     internal ValueTask ZeroAsync(long offset, long length, ZeroFlags flags) =>
         _file.WriteZeroesAsync(offset, length, flags.HasFlag(ZeroFlags.MayUnmap));

@@ -71,7 +71,6 @@ internal sealed class WriteSide
         PersistentBitmapStore? openBitmaps)
     {
         (StorageFile file, Qcow2OpenOptions options, Geometry geometry, CompressedClusters compressed, _, IncompatibleFeatures? features) = image;
-        RawDataFile? rawData = header.HasRawDataFile ? new RawDataFile(options.DataFile!, options.DiscardToHost) : null;
         bool isLazy = options.LazyRefcounts ?? header.HasCompatible(FeatureBits.LazyRefcounts);
         WriteBackOrder order = new(file, blocks, tables.L2, checks, isLazy ? features : null, options.DataFile);
         HostRun location = new(geometry.HostClusterOf(header.RefcountTableOffset), header.RefcountTableClusters);
@@ -95,10 +94,10 @@ internal sealed class WriteSide
             Commit = new WriteCommit(geometry, tables, metadata),
             Compressed = new CompressedWrite(file, geometry, tables, metadata, space, compressed, header.CompressionType),
             Drop = drop,
-            Resize = new Qcow2Resize(file, geometry, tables, lookup, metadata, drop, rawData),
+            Resize = new Qcow2Resize(file, geometry, tables, lookup, metadata, drop, image.RawData),
             Bitmaps = openBitmaps?.MoveTo(tables, metadata, header.Size)
                 ?? await PersistentBitmapStore.OpenAsync(file, geometry, tables, metadata, directory, header.Size),
-            RawData = rawData,
+            RawData = image.RawData,
         };
     }
 

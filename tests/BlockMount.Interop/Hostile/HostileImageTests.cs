@@ -100,7 +100,7 @@ public sealed partial class HostileImageTests : CliFixture
             }
         }
 
-        Attempt(() => disk.Flush(flushToDisk: true));
+        Attempt(() => CheckedFlush.Run(disk.SafeFileHandle));
     }
 
     private static void Attempt(Action action)

@@ -1,7 +1,5 @@
 using System.Buffers.Binary;
-using System.Runtime.InteropServices;
 using BlockMount.TestSupport;
-using Microsoft.Win32.SafeHandles;
 using Xunit;
 
 namespace BlockMount.Interop.Serving;
@@ -11,7 +9,7 @@ namespace BlockMount.Interop.Serving;
 /// value, and the same command mounts again without help.
 /// </summary>
 [Collection(RunAlone.Name)]
-public sealed partial class KillTests : ServedImageFixture
+public sealed class KillTests : ServedImageFixture
 {
     private const int Rounds = 50;
     private const int Size = 8 << 20;
@@ -63,12 +61,8 @@ public sealed partial class KillTests : ServedImageFixture
                 if (random.Next(8) == 0)
                 {
                     long upTo = _stamp;
-                    // Not FileStream.Flush: it takes ECONNABORTED, which a flush under way gets when the daemon dies, for success.
-                    if (FSync(disk.SafeFileHandle) != 0)
-                    {
-                        return;
-                    }
-
+                    // A flush under way when the daemon dies gets ECONNABORTED.
+                    CheckedFlush.Run(disk.SafeFileHandle);
                     NoteFlushed(upTo);
                 }
             }
@@ -78,9 +72,6 @@ public sealed partial class KillTests : ServedImageFixture
             // The daemon is dead.
         }
     }
-
-    [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
-    private static partial int FSync(SafeFileHandle file);
 
     private void NoteFlushed(long upTo)
     {

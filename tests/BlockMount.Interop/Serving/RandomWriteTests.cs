@@ -134,7 +134,7 @@ public sealed class RandomWriteTests : ServedImageFixture
             data.CopyTo(model, offset);
             if (random.Next(10) == 0)
             {
-                disk.Flush(flushToDisk: true);
+                CheckedFlush.Run(disk.SafeFileHandle);
             }
         }
     }

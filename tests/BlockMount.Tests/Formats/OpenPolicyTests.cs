@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Runtime.CompilerServices;
 using System.Text.RegularExpressions;
 using BlockMount.Base;
 using BlockMount.Formats;
@@ -144,18 +143,9 @@ public sealed partial class OpenPolicyTests
     [InlineData("BlockMount.Block")]
     public void Sources_FormatsAndBlock_OpenNoFiles(string project)
     {
-        string folder = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(ThisFile())!, "../../../src", project));
-        string[] offenders =
-        [
-            .. Directory.EnumerateFiles(folder, "*.cs", SearchOption.AllDirectories)
-                .Where(path => !path.Contains("/obj/", StringComparison.Ordinal))
-                .Where(path => OpensFiles().IsMatch(File.ReadAllText(path))),
-        ];
-        Assert.Empty(offenders);
+        Assert.DoesNotContain(SourceTree.FilesIn(Path.Combine("src", project)), path => OpensFiles().IsMatch(File.ReadAllText(path)));
     }
 
     [GeneratedRegex(@"(?<![.\w])File\.(Open|Read|Write|Create|Append)|IO\.File\.|new FileStream|File\.OpenHandle|Libc\.open|Syscall\.open|PosixStorage|MemoryMappedFile\.")]
     private static partial Regex OpensFiles();
-
-    private static string ThisFile([CallerFilePath] string path = "") => path;
 }

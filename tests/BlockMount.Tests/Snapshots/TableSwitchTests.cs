@@ -104,7 +104,7 @@ public sealed class TableSwitchTests
         await node.WriteAsync(0, new byte[2 * Cluster]);
         await driver.Snapshots.CreateAsync("two", SnapshotModel.Moment);
         await driver.Snapshots.DeleteAsync("two");
-        ImageSurgeon surgeon = new(file);
+        LiveImageSurgeon surgeon = new(file);
         long target = table switch
         {
             "L1" => surgeon.L1,
@@ -117,7 +117,7 @@ public sealed class TableSwitchTests
             _ => (await BitmapImage.ListAsync(file)).Offset,
         };
         // The new tables' caches are still empty.
-        surgeon.SetL2(0, (ulong)target | ImageSurgeon.Copied);
+        surgeon.SetL2(0, (ulong)target | LiveImageSurgeon.Copied);
         await Assert.ThrowsAsync<BlockIOException>(() => node.WriteAsync(100, new byte[200]).AsTask());
         Assert.Equal(target, Assert.Single(_reports).HostOffset);
     }
@@ -129,7 +129,7 @@ public sealed class TableSwitchTests
         MemoryFile file = Empty();
         (FormatNode node, Qcow2Driver driver) = await OpenAsync(file, new Qcow2OpenOptions { OverlapCheck = MetadataKinds.All, OnCorruption = _reports.Add });
         await node.WriteAsync(0, new byte[20 * Cluster]);
-        ImageSurgeon surgeon = new(file);
+        LiveImageSurgeon surgeon = new(file);
         await driver.FlushAsync();
         HashSet<long> old = [surgeon.L1, surgeon.RefcountTable, surgeon.RefcountBlock()];
         await driver.Snapshots.CreateAsync("one", SnapshotModel.Moment);
@@ -183,7 +183,7 @@ public sealed class TableSwitchTests
         Assert.True(report.IsClean, report.ToString());
     }
 
-    private static bool IsDirty(MemoryFile file) => (new ImageSurgeon(file).Incompatible & FeatureBits.Dirty) != 0;
+    private static bool IsDirty(MemoryFile file) => (new LiveImageSurgeon(file).Incompatible & FeatureBits.Dirty) != 0;
 
     private static byte[] Bits(int seed)
     {

@@ -12,6 +12,8 @@ namespace BlockMount.Formats.Qcow2.Bitmaps;
 /// closing every stored bitmap is marked in use, so that a crash leaves none that could be taken for right; see README.md for which of them a
 /// clean close makes valid again.
 /// <para>Threading: any thread; each method takes the metadata mutex. Every change is on disk when it returns, or has not happened.</para>
+/// <para>It works through the tables in force when it was made. After a change of the snapshots the driver has another store, and every call to this one is
+/// refused (ESTALE): its refcounts are no longer the image's, and what it took for free may be in use.</para>
 /// </summary>
 public sealed class PersistentBitmapStore
 {
@@ -26,6 +28,9 @@ public sealed class PersistentBitmapStore
 
     // Set by any thread, taken under the mutex.
     private volatile bool _guestDataChanged;
+
+    // Set once, under the mutex; looked at under it, too, by whatever writes.
+    private volatile bool _isReplaced;
 
     private PersistentBitmapStore(
         StorageFile file, Geometry geometry, MetadataWriter writer, DirectoryOnDisk directory, List<Held> held, long diskSize)
@@ -42,8 +47,14 @@ public sealed class PersistentBitmapStore
     public string? Problem { get; private init; }
 
     /// <summary>The bitmaps; <see cref="StoredBitmap.IsInUse"/> is set in those that a clean close would leave inconsistent now.</summary>
-    public IReadOnlyList<StoredBitmap> Bitmaps =>
-        [.. Volatile.Read(ref _held).Select(held => WithInUse(held.Bitmap, held.Bitmap.IsAuto && _guestDataChanged ? false : held.IsValid))];
+    public IReadOnlyList<StoredBitmap> Bitmaps
+    {
+        get
+        {
+            ThrowIfReplaced();
+            return [.. Volatile.Read(ref _held).Select(held => WithInUse(held.Bitmap, held.Bitmap.IsAuto && _guestDataChanged ? false : held.IsValid))];
+        }
+    }
 
     /// <summary>The refusal of a name that no bitmap has.</summary>
     public static ImageFormatException NotFound(string name) => new($"Dirty bitmap '{name}' not found");
@@ -68,8 +79,8 @@ public sealed class PersistentBitmapStore
     }
 
     /// <summary>
-    /// The same session with tables that were opened anew, after a change of them that left the bitmaps alone. Under exclusive use; this store is not used
-    /// any more.
+    /// The same session with tables that were opened anew, for a change of them that leaves the bitmaps alone. Under exclusive use; this store stays the
+    /// image's until <see cref="TablesWereReplaced"/>, for good if the change fails.
     /// </summary>
     /// <param name="diskSize">Virtual size in bytes after the change. It is another one only if there are no bitmaps (a snapshot was applied).</param>
     internal PersistentBitmapStore MoveTo(GuestTables tables, MetadataWriter writer, long diskSize)
@@ -81,6 +92,12 @@ public sealed class PersistentBitmapStore
         };
         return moved;
     }
+
+    /// <summary>
+    /// The tables that this store works through are no longer in force: from now on it refuses every call, also those that wait for the mutex. The caller holds the
+    /// metadata mutex.
+    /// </summary>
+    internal void TablesWereReplaced() => _isReplaced = true;
 
     /// <summary>Guest data was written, zeroed or discarded: what recorded changes and is not given back anew is wrong from now on.</summary>
     internal void GuestDataChanged()
@@ -109,7 +126,7 @@ public sealed class PersistentBitmapStore
     /// <exception cref="ImageFormatException">The format cannot store that; nothing was changed.</exception>
     public async ValueTask PutAsync(string name, int granularityBits, bool auto, BitmapSource? source)
     {
-        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        using AsyncMutex.Releaser held = await EnterAsync();
         await PutLockedAsync(name, granularityBits, auto, source);
     }
 
@@ -119,7 +136,7 @@ public sealed class PersistentBitmapStore
     /// <exception cref="ImageFormatException">There is one of that name, or the format cannot store it; nothing was changed.</exception>
     public async ValueTask AddAsync(string name, int granularityBits, bool auto)
     {
-        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        using AsyncMutex.Releaser held = await EnterAsync();
         if (Find(name) is not null)
         {
             throw new ImageFormatException($"Bitmap already exists: {name}");
@@ -132,7 +149,7 @@ public sealed class PersistentBitmapStore
     /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
     public async ValueTask ClearAsync(string name)
     {
-        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        using AsyncMutex.Releaser held = await EnterAsync();
         NoteChanges();
         StoredBitmap target = FindValid(name).Bitmap;
         await PutLockedAsync(name, target.GranularityBits, target.IsAuto, null);
@@ -142,7 +159,7 @@ public sealed class PersistentBitmapStore
     /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
     public async ValueTask MergeAsync(string name, BitmapReader source, int sourceGranularityBits)
     {
-        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        using AsyncMutex.Releaser held = await EnterAsync();
         NoteChanges();
         StoredBitmap target = FindValid(name).Bitmap;
         BitmapReader reader = new(_file, _geometry.ClusterSize, target);
@@ -154,7 +171,7 @@ public sealed class PersistentBitmapStore
     /// <exception cref="ImageFormatException">There is none of that name.</exception>
     public async ValueTask RemoveAsync(string name)
     {
-        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        using AsyncMutex.Releaser held = await EnterAsync();
         Held old = Find(name) ?? throw NotFound(name);
         await SwitchAsync([.. _held.Where(bitmap => bitmap != old)], NewWriter(), old.Bitmap);
     }
@@ -163,7 +180,7 @@ public sealed class PersistentBitmapStore
     /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
     public async ValueTask SetAutoAsync(string name, bool auto)
     {
-        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        using AsyncMutex.Releaser held = await EnterAsync();
         NoteChanges();
         Held target = FindValid(name);
         uint flags = auto ? target.Bitmap.Flags | StoredBitmap.AutoFlag : target.Bitmap.Flags & ~StoredBitmap.AutoFlag;
@@ -182,7 +199,11 @@ public sealed class PersistentBitmapStore
 
     /// <summary>Reads a bitmap that is valid.</summary>
     /// <exception cref="ImageFormatException">There is none of that name, or it is inconsistent.</exception>
-    public BitmapReader OpenReader(string name) => new(_file, _geometry.ClusterSize, FindValid(name).Bitmap);
+    public BitmapReader OpenReader(string name)
+    {
+        ThrowIfReplaced();
+        return new BitmapReader(_file, _geometry.ClusterSize, FindValid(name).Bitmap);
+    }
 
     /// <summary>
     /// Follows a change of the disk's size: bits of new space are zero, those of lost space are gone for good. The size is on disk already; a bitmap that cannot
@@ -190,7 +211,7 @@ public sealed class PersistentBitmapStore
     /// </summary>
     internal async ValueTask ResizeAsync(long diskSize)
     {
-        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        using AsyncMutex.Releaser held = await EnterAsync();
         NoteChanges();
         long oldSize = _diskSize;
         long common = Math.Min(oldSize, diskSize);
@@ -223,11 +244,34 @@ public sealed class PersistentBitmapStore
     /// </summary>
     internal async ValueTask CloseAsync()
     {
-        using AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        using AsyncMutex.Releaser held = await EnterAsync();
         NoteChanges();
         if (_held.Any(bitmap => bitmap.IsValid))
         {
             await WriteFlagsAsync(inUse: bitmap => !bitmap.IsValid);
+        }
+    }
+
+    private async ValueTask<AsyncMutex.Releaser> EnterAsync()
+    {
+        AsyncMutex.Releaser held = await _writer.Mutex.LockAsync();
+        try
+        {
+            ThrowIfReplaced();
+            return held;
+        }
+        catch
+        {
+            held.Dispose();
+            throw;
+        }
+    }
+
+    private void ThrowIfReplaced()
+    {
+        if (_isReplaced)
+        {
+            throw new BlockIOException(Errno.ESTALE, $"use of the bitmaps of '{_file.Name}' as they were before its tables were replaced");
         }
     }
 

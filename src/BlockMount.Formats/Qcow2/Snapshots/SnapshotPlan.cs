@@ -119,7 +119,7 @@ internal sealed class SnapshotPlan
         return await CompleteAsync(newActive, size, [.. _table.Entries.Where(entry => entry != snapshot)]);
     }
 
-    private CopiedFlags Flags() => new(_file, _geometry, _change, _header.L2EntrySize, _windowClusters);
+    private ShadowCopiedFlags Flags() => new(_file, _geometry, _change, _header.L2EntrySize, _windowClusters);
 
     private ShadowRefcounts Refcounts() => new(_file, _geometry, _refcounts, _change, _header.RefcountOrder, _windowClusters);
 

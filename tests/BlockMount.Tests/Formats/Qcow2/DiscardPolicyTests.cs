@@ -90,21 +90,21 @@ public sealed class DiscardPolicyTests
         {
             await node.WriteAsync(0, Filled(8 * Cluster));
             await node.FlushAsync();
-            before = new ImageSurgeon(file).Data(2);
+            before = new LiveImageSurgeon(file).Data(2);
             await node.DiscardAsync(2 * Cluster, 3 * Cluster);
             byte[] read = new byte[8 * Cluster];
             await node.ReadAsync(0, read);
             Assert.All(read[(2 * Cluster)..(5 * Cluster)], value => Assert.Equal(0, value));
             Assert.Equal(pass ? 3 * Cluster : 0, Punched(log));
             await node.FlushAsync();
-            Assert.Equal((ulong)before | ImageSurgeon.Copied | 1, new ImageSurgeon(file).U64(new ImageSurgeon(file).L2() + 16));
+            Assert.Equal((ulong)before | LiveImageSurgeon.Copied | 1, new LiveImageSurgeon(file).U64(new LiveImageSurgeon(file).L2() + 16));
             // The next write takes the same place.
             await node.WriteAsync(2 * Cluster, Filled(Cluster));
             await node.ReadAsync(0, read);
             Assert.Equal(Filled(Cluster), read[(2 * Cluster)..(3 * Cluster)]);
         }
 
-        Assert.Equal(before, new ImageSurgeon(file).Data(2));
+        Assert.Equal(before, new LiveImageSurgeon(file).Data(2));
         await AssertCleanAsync(file);
     }
 

@@ -121,7 +121,7 @@ public sealed class LazyRefcountTests
     public async Task DirtyImage_WithOtherDamage_IsRefusedAndLeftAlone()
     {
         MemoryFile file = await CrashedAsync();
-        new ImageSurgeon(file).SetL2(3, ((ulong)new ImageSurgeon(file).Data(4) + 512) | ImageSurgeon.Copied);
+        new LiveImageSurgeon(file).SetL2(3, ((ulong)new LiveImageSurgeon(file).Data(4) + 512) | LiveImageSurgeon.Copied);
         byte[] before = file.ToArray();
         ImageFormatException refusal = await Assert.ThrowsAsync<ImageFormatException>(() => OpenAsync(file, new Qcow2OpenOptions()));
         Assert.Contains("more than the stale refcounts", refusal.Message, StringComparison.Ordinal);
@@ -222,7 +222,7 @@ public sealed class LazyRefcountTests
         Assert.True(report.IsClean, report.ToString());
     }
 
-    private static bool IsDirty(MemoryFile file) => (new ImageSurgeon(file).Incompatible & FeatureBits.Dirty) != 0;
+    private static bool IsDirty(MemoryFile file) => (new LiveImageSurgeon(file).Incompatible & FeatureBits.Dirty) != 0;
 
     private static async Task<FormatNode> OpenAsync(MemoryFile file, Qcow2OpenOptions options) =>
         new("node0", "image", await Qcow2Driver.OpenAsync(file.Reopen(options.ReadOnly), options), backing: null);

@@ -73,7 +73,7 @@ public sealed class OverlapCheckTests
     public async Task DamagedImage_IsNotWrittenTo_AndGoesOnServingReads(string damage, Request request)
     {
         MemoryFile file = await MakeAsync();
-        Damage(new ImageSurgeon(file), damage);
+        Damage(new LiveImageSurgeon(file), damage);
         byte[] before = file.ToArray();
         bool goodIsReadable = !damage.StartsWith("L1", StringComparison.Ordinal) && !damage.StartsWith("shared L1", StringComparison.Ordinal);
         FormatNode node = await OpenAsync(file);
@@ -105,7 +105,7 @@ public sealed class OverlapCheckTests
     public async Task OverlapCheckOption_ChoosesWhatIsProtected(MetadataKinds kinds, string table, bool found)
     {
         MemoryFile file = await MakeAsync();
-        Damage(new ImageSurgeon(file), $"data -> {table}");
+        Damage(new LiveImageSurgeon(file), $"data -> {table}");
         FormatNode node = await OpenAsync(file, kinds);
         if (found)
         {
@@ -124,11 +124,11 @@ public sealed class OverlapCheckTests
     public async Task RunThatReachesATable_IsWrittenUpToIt()
     {
         MemoryFile file = await MakeAsync();
-        ImageSurgeon surgeon = new(file);
+        LiveImageSurgeon surgeon = new(file);
         // Clusters 0 and 1 stand side by side in the file; now the table stands right behind cluster 0.
         long table = surgeon.L2();
-        surgeon.SetL2(0, (ulong)(table - Cluster) | ImageSurgeon.Copied);
-        surgeon.SetL2(1, (ulong)table | ImageSurgeon.Copied);
+        surgeon.SetL2(0, (ulong)(table - Cluster) | LiveImageSurgeon.Copied);
+        surgeon.SetL2(1, (ulong)table | LiveImageSurgeon.Copied);
         await using Qcow2Driver driver = await Qcow2Driver.OpenAsync(file.Reopen(), new Qcow2OpenOptions { OverlapCheck = MetadataKinds.ActiveL2 });
         WritePlan plan = await driver.PrepareWriteAsync(100, (2 * Cluster) - 100);
         Assert.Equal(Cluster - 100, plan.Length);
@@ -139,7 +139,7 @@ public sealed class OverlapCheckTests
     public async Task ReadOnlyImage_FoundDamaged_FailsTheRequestAndStaysAsItIs()
     {
         MemoryFile file = await MakeAsync();
-        Damage(new ImageSurgeon(file), "data unaligned");
+        Damage(new LiveImageSurgeon(file), "data unaligned");
         byte[] before = file.ToArray();
         await using (FormatNode node = await OpenAsync(file, readOnly: true))
         {
@@ -158,7 +158,7 @@ public sealed class OverlapCheckTests
     public async Task Version2_HasNoCorruptBit_AndRefusesAllTheSame()
     {
         MemoryFile file = await MakeAsync(version: 2);
-        Damage(new ImageSurgeon(file), "data -> refcount table");
+        Damage(new LiveImageSurgeon(file), "data -> refcount table");
         byte[] before = file.ToArray();
         FormatNode node = await OpenAsync(file);
         await Assert.ThrowsAsync<BlockIOException>(() => RunAsync(node, Request.WritePart).AsTask());
@@ -172,7 +172,7 @@ public sealed class OverlapCheckTests
     public async Task CorruptBitThatCannotBeWritten_ChangesNothingElse()
     {
         MemoryFile file = await MakeAsync();
-        Damage(new ImageSurgeon(file), "data -> refcount table");
+        Damage(new LiveImageSurgeon(file), "data -> refcount table");
         FormatNode node = new("node0", "image", await Qcow2Driver.OpenAsync(new RefusingFile(file.Reopen()), Options(MetadataKinds.Cached, readOnly: false)), null);
         await Assert.ThrowsAsync<BlockIOException>(() => RunAsync(node, Request.WritePart).AsTask());
         Assert.False(Assert.Single(_reports).IsMarkedOnDisk);
@@ -185,7 +185,7 @@ public sealed class OverlapCheckTests
     public async Task AllocationPendingWhenDamageIsFound_IsAbandoned()
     {
         MemoryFile file = await MakeAsync();
-        Damage(new ImageSurgeon(file), "data -> refcount table");
+        Damage(new LiveImageSurgeon(file), "data -> refcount table");
         Qcow2Driver driver = await Qcow2Driver.OpenAsync(file.Reopen(), Options(MetadataKinds.Cached, readOnly: false));
         WritePlan pending = await driver.PrepareWriteAsync(20 * Cluster, Cluster);
         await Assert.ThrowsAsync<BlockIOException>(() => driver.PrepareWriteAsync(0, 100).AsTask());
@@ -213,7 +213,7 @@ public sealed class OverlapCheckTests
         await QemuImg.IoAsync(path, "write -P 2 0 40k");
         await QemuImg.RunAsync("bitmap", "--add", path, "b0");
         MemoryFile file = await QemuImg.LoadAsync(path);
-        ImageSurgeon surgeon = new(file);
+        LiveImageSurgeon surgeon = new(file);
         long target = table switch
         {
             "snapshot table" => surgeon.SnapshotTable,
@@ -221,7 +221,7 @@ public sealed class OverlapCheckTests
             "inactive L2" => surgeon.SnapshotL2,
             _ => BinaryPrimitives.ReadInt64BigEndian(surgeon.Extension(HeaderExtensionType.Bitmaps).AsSpan(16)),
         };
-        surgeon.SetL2(0, (ulong)target | ImageSurgeon.Copied);
+        surgeon.SetL2(0, (ulong)target | LiveImageSurgeon.Copied);
         FormatNode node = await OpenAsync(file, kinds);
         if (found)
         {
@@ -271,35 +271,35 @@ public sealed class OverlapCheckTests
         Assert.True(verdict.ExitCode == 0, verdict.Text);
     }
 
-    private static void Damage(ImageSurgeon image, string damage)
+    private static void Damage(LiveImageSurgeon image, string damage)
     {
         string[] parts = damage.Split(" -> ");
         ulong target = parts.Length == 2 ? (ulong)Target(image, parts[1]) : 0;
         switch (parts[0])
         {
             case "data":
-                image.SetL2(0, target | ImageSurgeon.Copied);
+                image.SetL2(0, target | LiveImageSurgeon.Copied);
                 break;
             case "shared data":
                 image.SetL2(0, target);
                 break;
             case "zero cluster":
-                image.SetL2(0, target | ImageSurgeon.Copied | 1);
+                image.SetL2(0, target | LiveImageSurgeon.Copied | 1);
                 break;
             case "compressed":
-                image.SetL2(0, target | ImageSurgeon.Compressed);
+                image.SetL2(0, target | LiveImageSurgeon.Compressed);
                 break;
             case "data unaligned":
-                image.SetL2(0, ((ulong)image.Data(1) + 512) | ImageSurgeon.Copied);
+                image.SetL2(0, ((ulong)image.Data(1) + 512) | LiveImageSurgeon.Copied);
                 break;
             case "L1":
-                image.SetL1(0, target | ImageSurgeon.Copied);
+                image.SetL1(0, target | LiveImageSurgeon.Copied);
                 break;
             case "shared L1":
                 image.SetL1(0, target);
                 break;
             case "L1 unaligned":
-                image.SetL1(0, ((ulong)image.L2() + 512) | ImageSurgeon.Copied);
+                image.SetL1(0, ((ulong)image.L2() + 512) | LiveImageSurgeon.Copied);
                 break;
             case "refcount table":
                 image.SetRefcountTable(0, target);
@@ -319,7 +319,7 @@ public sealed class OverlapCheckTests
         }
     }
 
-    private static long Target(ImageSurgeon image, string name) => name switch
+    private static long Target(LiveImageSurgeon image, string name) => name switch
     {
         "header" => 0,
         "refcount table" or "itself" => image.RefcountTable,

@@ -190,6 +190,7 @@ public sealed class PersistentBitmapStoreTests
     [InlineData("remove")]
     [InlineData("auto")]
     [InlineData("resize")]
+    [InlineData("shrink")]
     [InlineData("backing")]
     public async Task Change_EveryCallFails_LeavesValidBitmapsRightAndTheImageSound(string change)
     {
@@ -218,6 +219,7 @@ public sealed class PersistentBitmapStoreTests
         Assert.True(report.Corruptions == 0, $"{what}: {report}");
         BitmapDirectory directory = await BitmapImage.ListAsync(handle);
         Assert.True(directory.Problem is null, $"{what}: {directory.Problem}");
+        Assert.All(directory.Bitmaps, bitmap => Assert.True(bitmap.Defect is null, $"{what}: {bitmap.Defect}"));
         foreach (StoredBitmap bitmap in directory.Bitmaps.Where(bitmap => bitmap.IsConsistent))
         {
             byte[] bits = await BitmapImage.ReadAsync(handle, bitmap);
@@ -294,6 +296,9 @@ public sealed class PersistentBitmapStoreTests
                 break;
             case "resize":
                 await driver.ResizeAsync(128 << 10);
+                break;
+            case "shrink":
+                await driver.ResizeAsync(20 << 10);
                 break;
             case "backing":
                 await driver.SetBackingReferenceAsync(new BackingReference("../base.raw", "raw"));

@@ -8,7 +8,7 @@ namespace BlockMount.Formats.Qcow2.Snapshots;
 /// Makes L2 tables with other COPIED flags, as copies in free clusters: the tables in force are not touched. COPIED says that a cluster's refcount
 /// is exactly one; it must be right in the active tree (qcow2 specification, "L2 table entry"). Part of a <see cref="ShadowChange"/>.
 /// </summary>
-internal sealed class CopiedFlags
+internal sealed class ShadowCopiedFlags
 {
     // What a window says of a cluster whose count changes.
     private const int BecomesOne = 1;
@@ -20,7 +20,7 @@ internal sealed class CopiedFlags
     private readonly int _l2EntrySize;
     private readonly int _windowClusters;
 
-    internal CopiedFlags(
+    internal ShadowCopiedFlags(
         StorageFile file, Geometry geometry, ShadowChange change, int l2EntrySize, int windowClusters = ReferenceWindow.ClustersMax)
     {
         _file = file;

@@ -3,8 +3,11 @@ using BlockMount.TestSupport;
 
 namespace BlockMount.Tests.Formats.Qcow2;
 
-/// <summary>Reads and damages single entries of an image in memory, by what its header says. Knows standard L2 entries and 16-bit refcounts.</summary>
-internal sealed class ImageSurgeon(MemoryFile file)
+/// <summary>
+/// Reads and damages single entries of an image in memory that may be open meanwhile: every call goes to the file as it is then, by what its header says.
+/// Knows standard L2 entries and 16-bit refcounts. (ImageSurgeon works on a copy, and knows all formats.)
+/// </summary>
+internal sealed class LiveImageSurgeon(MemoryFile file)
 {
     internal const ulong Copied = 1UL << 63;
     internal const ulong Compressed = 1UL << 62;
