@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <linux/fuse.h>
+#include <linux/io_uring.h>
 
 #define SIZE(s) printf(#s " %zu\n", sizeof(struct s))
 #define FIELD(s, f) printf(#s "." #f " %zu\n", offsetof(struct s, f))
@@ -251,8 +252,80 @@ static void flags(void)
     CONSTANT(S_IFREG);
 }
 
+/* Debian 12's header is older. */
+static void fuse_over_uring(void)
+{
+#ifdef FUSE_OVER_IO_URING
+    CONSTANT(FUSE_OVER_IO_URING);
+    CONSTANT(FUSE_IO_URING_CMD_REGISTER);
+    CONSTANT(FUSE_IO_URING_CMD_COMMIT_AND_FETCH);
+    SIZE(fuse_uring_ent_in_out);
+    FIELD(fuse_uring_ent_in_out, flags);
+    FIELD(fuse_uring_ent_in_out, commit_id);
+    FIELD(fuse_uring_ent_in_out, payload_sz);
+    FIELD(fuse_uring_ent_in_out, padding);
+    FIELD(fuse_uring_ent_in_out, reserved);
+    SIZE(fuse_uring_req_header);
+    FIELD(fuse_uring_req_header, in_out);
+    FIELD(fuse_uring_req_header, op_in);
+    FIELD(fuse_uring_req_header, ring_ent_in_out);
+    SIZE(fuse_uring_cmd_req);
+    FIELD(fuse_uring_cmd_req, flags);
+    FIELD(fuse_uring_cmd_req, commit_id);
+    FIELD(fuse_uring_cmd_req, qid);
+    FIELD(fuse_uring_cmd_req, padding);
+#endif
+}
+
+static void io_uring(void)
+{
+    SIZE(io_uring_sqe);
+    FIELD(io_uring_sqe, opcode);
+    FIELD(io_uring_sqe, flags);
+    FIELD(io_uring_sqe, ioprio);
+    FIELD(io_uring_sqe, fd);
+    FIELD(io_uring_sqe, off);
+    FIELD(io_uring_sqe, cmd_op);
+    FIELD(io_uring_sqe, addr);
+    FIELD(io_uring_sqe, len);
+    printf("io_uring_sqe.op_flags %zu\n", offsetof(struct io_uring_sqe, uring_cmd_flags));
+    FIELD(io_uring_sqe, user_data);
+    FIELD(io_uring_sqe, cmd);
+    SIZE(io_uring_cqe);
+    FIELD(io_uring_cqe, user_data);
+    FIELD(io_uring_cqe, res);
+    FIELD(io_uring_cqe, flags);
+    SIZE(io_uring_params);
+    FIELD(io_uring_params, sq_entries);
+    FIELD(io_uring_params, cq_entries);
+    FIELD(io_uring_params, flags);
+    FIELD(io_uring_params, features);
+    FIELD(io_uring_params, sq_off);
+    FIELD(io_uring_params, cq_off);
+    SIZE(io_sqring_offsets);
+    FIELD(io_sqring_offsets, array);
+    SIZE(io_cqring_offsets);
+    FIELD(io_cqring_offsets, cqes);
+    CONSTANT(IORING_SETUP_CQSIZE);
+    CONSTANT(IORING_SETUP_SUBMIT_ALL);
+    CONSTANT(IORING_SETUP_COOP_TASKRUN);
+    CONSTANT(IORING_SETUP_SQE128);
+    CONSTANT(IORING_SETUP_SINGLE_ISSUER);
+    CONSTANT(IORING_SETUP_DEFER_TASKRUN);
+    CONSTANT(IORING_FEAT_SINGLE_MMAP);
+    CONSTANT(IORING_FEAT_NODROP);
+    CONSTANT(IORING_ENTER_GETEVENTS);
+    CONSTANT(IORING_OP_FSYNC);
+    CONSTANT(IORING_OP_READ);
+    CONSTANT(IORING_OP_WRITE);
+    CONSTANT(IORING_OP_URING_CMD);
+    CONSTANT(IORING_FSYNC_DATASYNC);
+}
+
 int main(void)
 {
+    fuse_over_uring();
+    io_uring();
     headers();
     init();
     attributes();

@@ -44,6 +44,9 @@ public abstract class FormatDriver : IAsyncDisposable
     /// <summary>The backing file that the image names; null if none. Resolved by <see cref="OpenPolicy"/> only.</summary>
     public abstract BackingReference? Backing { get; }
 
+    /// <summary>The host file whose bytes are the guest's, each at its own offset and none besides; null where that is not so. Still owned by the driver.</summary>
+    public virtual Storage.StorageFile? FlatFile => null;
+
     /// <summary>Snapshots inside the image; null where the format has none.</summary>
     public virtual IInternalSnapshots? Snapshots => null;
 

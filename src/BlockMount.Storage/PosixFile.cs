@@ -58,6 +58,9 @@ public sealed class PosixFile : StorageFile
     public override long AllocatedBytes => _handle.IsBlockDevice ? _size.Length : _handle.QueryAllocatedBytes();
 
     /// <inheritdoc/>
+    public override int PassthroughDescriptor => ReadOnly && _direct is null && !_handle.IsBlockDevice ? _handle.BufferedFd : -1;
+
+    /// <inheritdoc/>
     public override ValueTask FlushAsync()
     {
         // A file that was never writable through us has nothing of ours to flush.

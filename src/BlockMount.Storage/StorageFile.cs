@@ -25,6 +25,12 @@ public abstract class StorageFile : IAsyncDisposable
     /// <summary>Bytes that the file occupies on its file system; equals <see cref="Length"/> where nobody can say.</summary>
     public abstract long AllocatedBytes { get; }
 
+    /// <summary>
+    /// A descriptor through which the kernel may read this file on its own, cached as this file is; the file still owns it. -1 where there is none: the
+    /// file can be written through us, bypasses the page cache, or is no regular file.
+    /// </summary>
+    public virtual int PassthroughDescriptor => -1;
+
     /// <summary>Fills <paramref name="buffer"/> from <paramref name="offset"/>; what lies past the end of the file reads as zeros.</summary>
     public ValueTask ReadAsync(long offset, Memory<byte> buffer)
     {

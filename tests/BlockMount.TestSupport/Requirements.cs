@@ -23,6 +23,12 @@ public enum Needs
 
     /// <summary>The library that reads zstd clusters.</summary>
     Zstd = 16,
+
+    /// <summary>FUSE over io_uring, switched on; includes <see cref="Fuse"/>.</summary>
+    FuseUring = 32 | Fuse,
+
+    /// <summary>FUSE passthrough for files in the temporary folder; includes <see cref="Fuse"/> and <see cref="Root"/>.</summary>
+    FusePassthrough = 64 | Fuse | Root,
 }
 
 /// <summary>A fact that is skipped, with the reason, where the machine lacks what it needs. Decided when tests are discovered.</summary>
@@ -89,6 +95,16 @@ public static class Requirements
             missing.Add(File.Exists("/dev/fuse") ? "neither root nor fusermount3" : "no /dev/fuse");
         }
 
+        if (needs.HasFlag(Needs.FuseUring) && FuseUringObstacle() is { } obstacle)
+        {
+            missing.Add(obstacle);
+        }
+
+        if (needs.HasFlag(Needs.FusePassthrough) && FusePassthroughObstacle() is { } reason)
+        {
+            missing.Add(reason);
+        }
+
         if (needs.HasFlag(Needs.Loop) && !(root && File.Exists("/dev/loop-control")))
         {
             missing.Add("no loop devices (root and /dev/loop-control)");
@@ -106,6 +122,19 @@ public static class Requirements
 
         return missing.Count == 0 ? null : string.Join("; ", missing);
     }
+
+    private static string? FuseUringObstacle()
+    {
+        const string parameter = "/sys/module/fuse/parameters/enable_uring";
+        return !File.Exists(parameter) ? "the kernel has no FUSE over io_uring (Linux 6.14)"
+            : File.ReadAllText(parameter).Trim() != "Y" ? $"FUSE over io_uring is switched off (as root: echo Y > {parameter})"
+            : null;
+    }
+
+    private static string? FusePassthroughObstacle() =>
+        Environment.OSVersion.Version < new Version(6, 9) ? "the kernel has no FUSE passthrough (Linux 6.9)"
+        : new DriveInfo(Path.GetTempPath()).DriveFormat.Contains("overlay", StringComparison.Ordinal) ? "the temporary folder lies on a stacked file system"
+        : null;
 
     /// <summary>Absolute path of a program, or null.</summary>
     public static string? FindTool(string name)

@@ -3,13 +3,19 @@ using System.Runtime.InteropServices;
 namespace BlockMount.Base.Interop;
 
 /// <summary>
-/// Ends a system call that blocks on another thread: a signal whose handler does nothing makes it return EINTR. Needed where a
-/// descriptor offers no other way, as /dev/fuse.
+/// What the kernel lets one do with threads and .NET does not: end a system call that blocks on another thread (a signal whose handler does nothing makes
+/// it return EINTR; needed where a descriptor offers no other way, as /dev/fuse), choose class and processor.
 /// </summary>
 public static unsafe partial class LibcThread
 {
     // The runtime uses SIGRTMIN (34) itself; glibc keeps 32 and 33.
     private const int WakeSignal = 41;
+
+    private const int SCHED_BATCH = 3;
+    private const int SCHED_IDLE = 5;
+
+    // 1024 processors: what glibc's cpu_set_t holds.
+    private const int MaskWords = 16;
 
     private const string Library = "libc";
 
@@ -38,11 +44,89 @@ public static unsafe partial class LibcThread
     /// </summary>
     public static void PreferThroughput()
     {
-        const int SCHED_BATCH = 3;
-        int priority = 0;
-        // Zero: the calling thread. struct sched_param is one int, and must be 0 here.
-        _ = sched_setscheduler(0, SCHED_BATCH, &priority);
+        // Zero: the calling thread.
+        _ = SetClass(0, SCHED_BATCH);
     }
+
+    /// <summary>
+    /// Lets a thread of this process run on one processor only, and there only when nobody else wants to (SCHED_IDLE).
+    /// </summary>
+    /// <returns>False if that is not permitted; nothing has changed then.</returns>
+    public static bool TryConfine(int threadId, int processor)
+    {
+        ulong* mask = stackalloc ulong[MaskWords];
+        new Span<ulong>(mask, MaskWords).Clear();
+        mask[processor / 64] = 1UL << (processor % 64);
+        if (sched_setaffinity(threadId, MaskWords * sizeof(ulong), mask) != 0)
+        {
+            return false;
+        }
+
+        if (SetClass(threadId, SCHED_IDLE))
+        {
+            return true;
+        }
+
+        Unconfine(threadId);
+        return false;
+    }
+
+    /// <summary>Undoes <see cref="TryConfine"/>: SCHED_BATCH, on all processors that the process may use.</summary>
+    public static void Unconfine(int threadId)
+    {
+        _ = SetClass(threadId, SCHED_BATCH);
+        ulong* mask = stackalloc ulong[MaskWords];
+        new Span<ulong>(mask, MaskWords).Clear();
+        // The main thread is never confined.
+        if (sched_getaffinity(Environment.ProcessId, MaskWords * sizeof(ulong), mask) > 0)
+        {
+            _ = sched_setaffinity(threadId, MaskWords * sizeof(ulong), mask);
+        }
+    }
+
+    /// <summary>
+    /// True if a thread in class SCHED_IDLE can be given another class again: sched(7) wants CAP_SYS_NICE or RLIMIT_NICE for that. Tries it with a
+    /// thread made for it.
+    /// </summary>
+    public static bool CanLeaveIdleClass()
+    {
+        bool can = false;
+        Thread probe = new(() => can = SetClass(0, SCHED_IDLE) && SetClass(0, SCHED_BATCH));
+        probe.Start();
+        probe.Join();
+        return can;
+    }
+
+    /// <summary>True if the thread of this process wants to run now (proc(5): state R). False if it has ended.</summary>
+    public static bool IsRunnable(int threadId)
+    {
+        byte* text = stackalloc byte[512];
+        int fd = Libc.open($"/proc/self/task/{threadId}/stat", LinuxConstants.O_RDONLY | LinuxConstants.O_CLOEXEC, 0);
+        if (fd < 0)
+        {
+            return false;
+        }
+
+        nint length = Libc.read(fd, text, 512);
+        _ = Libc.close(fd);
+        ReadOnlySpan<byte> stat = new(text, (int)Math.Max(length, 0));
+        // The name before it may contain anything, also parentheses.
+        int end = stat.LastIndexOf((byte)')');
+        return end >= 0 && end + 2 < stat.Length && stat[end + 2] == (byte)'R';
+    }
+
+    private static bool SetClass(int threadId, int policy)
+    {
+        // struct sched_param is one int, and must be 0 for these classes.
+        int priority = 0;
+        return sched_setscheduler(threadId, policy, &priority) == 0;
+    }
+
+    [LibraryImport(Library)]
+    private static partial int sched_setaffinity(int thread, nuint size, ulong* mask);
+
+    [LibraryImport(Library)]
+    private static partial int sched_getaffinity(int thread, nuint size, ulong* mask);
 
     [LibraryImport(Library)]
     private static partial int sched_setscheduler(int thread, int policy, int* parameters);

@@ -51,6 +51,9 @@ public sealed class FormatNode : Node
     public override Node? Backing => _backing;
 
     /// <inheritdoc/>
+    public override Storage.StorageFile? FlatFile => _backing is null ? _driver.FlatFile : null;
+
+    /// <inheritdoc/>
     public override IInternalSnapshots? Snapshots => _driver.Snapshots;
 
     /// <inheritdoc/>

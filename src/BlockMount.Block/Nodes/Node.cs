@@ -36,6 +36,9 @@ public abstract class Node : IAsyncDisposable
     /// <summary>Snapshots inside the image; null where there are none to be had. Changes need a drained device.</summary>
     public virtual IInternalSnapshots? Snapshots => null;
 
+    /// <summary>The host file whose bytes are what this node shows, each at its own offset; null where that is not so. Still owned by the node.</summary>
+    public virtual Storage.StorageFile? FlatFile => null;
+
     /// <summary>Fills the buffer (not empty).</summary>
     public abstract ValueTask ReadAsync(long offset, Memory<byte> buffer);
 

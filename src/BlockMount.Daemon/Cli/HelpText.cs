@@ -48,6 +48,10 @@ internal static class HelpText
           cache.direct=on|off   bypass the host's page cache
           cache.no-flush=on|off do not pass flushes on; a power cut may cost everything
           workers=N             FUSE worker threads (default: by processors)
+          transport=WHICH       how requests come from the kernel: uring, dev or auto
+                                (default: uring where fuse.enable_uring is on)
+          passthrough=on|off    let the kernel read a raw read-only image by itself
+                                (default: on, where it can)
           snapshot=NAME         show an internal snapshot (by id or name); needs ro
           backing_format=FMT    format of a backing file whose image names none
           data_file=PATH        the image's data file, instead of the one it names

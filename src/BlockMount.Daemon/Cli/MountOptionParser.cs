@@ -11,7 +11,7 @@ public static class MountOptionParser
     private static readonly string[] s_known =
     [
         "ro", "rw", "allow_other", "growable", "share_rw", "discard", "cache", "cache.direct", "cache.no-flush",
-        "uid", "gid", "mode", "umask", "workers", "backing_format", "data_file", "snapshot",
+        "uid", "gid", "mode", "umask", "workers", "transport", "passthrough", "backing_format", "data_file", "snapshot",
         .. Qcow2OptionParser.Names,
     ];
 
@@ -53,6 +53,8 @@ public static class MountOptionParser
         "mode" => options with { Mode = (uint)Number(name, value, 8, 0x1FF) },
         "umask" => options with { Mode = 0x1B6 & ~(uint)Number(name, value, 8, 0x1FF) },
         "workers" => options with { Workers = (int)Number(name, value, 10, WorkersMax) },
+        "transport" => options with { Transport = TransportOf(Need(name, value)) },
+        "passthrough" => options with { Passthrough = Flag(name, value) },
         "snapshot" => options with { Snapshot = Need(name, value) },
         "backing_format" => options with { BackingFormat = Need(name, value) },
         "data_file" or "data-file" => options with { DataFile = Need(name, value) },
@@ -75,6 +77,14 @@ public static class MountOptionParser
         "off" => AllowOther.Off,
         "auto" => AllowOther.Auto,
         _ => throw Wrong(name, value, "auto, on or off"),
+    };
+
+    private static FuseTransport TransportOf(string value) => value switch
+    {
+        "auto" => FuseTransport.Auto,
+        "dev" => FuseTransport.Dev,
+        "uring" => FuseTransport.Uring,
+        _ => throw Wrong("transport", value, "auto, dev or uring"),
     };
 
     private static bool DiscardOf(string name, string? value) => value switch

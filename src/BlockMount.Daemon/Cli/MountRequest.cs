@@ -64,6 +64,12 @@ public sealed record MountOptions
     /// <summary>FUSE worker threads; 0 chooses.</summary>
     public int Workers { get; init; }
 
+    /// <summary>The kernel may read a raw image on its own where nothing can change it.</summary>
+    public bool Passthrough { get; init; } = true;
+
+    /// <summary>How requests come from the kernel.</summary>
+    public FuseTransport Transport { get; init; } = FuseTransport.Auto;
+
     /// <summary>The internal snapshot to show, by id or else by name; null shows the disk as it is.</summary>
     public string? Snapshot { get; init; }
 

@@ -113,6 +113,8 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         Growable = _request.Options.Growable,
         AllowOther = _request.Options.AllowOther,
         Workers = _request.Options.Workers,
+        Transport = _request.Options.Transport,
+        Passthrough = _request.Options.Passthrough,
         UserId = _request.Options.UserId,
         GroupId = _request.Options.GroupId,
         Mode = _request.Options.Mode,

@@ -78,6 +78,16 @@ internal sealed unsafe class FuseDeviceChannel : FuseChannel
             : throw new BlockIOException(Libc.LastErrno, "duplication of the descriptor of /dev/fuse");
     }
 
+    /// <summary>Lets the kernel read a file for this mount on its own (FUSE passthrough, Linux 6.9). The registration lasts as long as the mount.</summary>
+    /// <param name="descriptor">A regular file, which may be closed afterwards.</param>
+    /// <returns>The id for replies to FUSE_OPEN; 0 if that is not possible: not privileged (CAP_SYS_ADMIN), or the file lies on a stacked file system.</returns>
+    internal int OpenBacking(int descriptor)
+    {
+        // struct fuse_backing_map: fd, flags, padding.
+        int* map = stackalloc int[4] { descriptor, 0, 0, 0 };
+        return Math.Max(Libc.ioctl(_fd, FuseFlags.FUSE_DEV_IOC_BACKING_OPEN, map), 0);
+    }
+
     /// <inheritdoc/>
     internal override int Receive(FuseRequest request)
     {

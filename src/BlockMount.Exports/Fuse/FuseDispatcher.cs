@@ -35,15 +35,29 @@ internal sealed partial class FuseDispatcher
     /// Serves the frame of <paramref name="frameLength"/> bytes in <paramref name="request"/>. Never throws.
     /// </summary>
     /// <returns>Length of the reply frame that is in the request now, or <see cref="NoReply"/>.</returns>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    internal async ValueTask<int> HandleAsync(FuseRequest request, int frameLength)
+    internal ValueTask<int> HandleAsync(FuseRequest request, int frameLength)
     {
-        if (!request.TryParse(frameLength))
+        if (request.TryParse(frameLength))
         {
-            LogBadFrame(_name, frameLength);
-            return NoReply;
+            return ServeAsync(request);
         }
 
+        LogBadFrame(_name, frameLength);
+        return new ValueTask<int>(NoReply);
+    }
+
+    /// <summary>The answer to an entry of a ring that lies about its lengths.</summary>
+    internal int Refuse(FuseRequest request)
+    {
+        LogBadFrame(_name, request.BodyLength);
+        return request.ReplyStatus(Errno.EIO);
+    }
+
+    /// <summary>Serves a request whose header was taken out already. Never throws.</summary>
+    /// <returns>Length of the reply frame that is in the request now, or <see cref="NoReply"/>.</returns>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    internal async ValueTask<int> ServeAsync(FuseRequest request)
+    {
         try
         {
             return await DispatchAsync(request);

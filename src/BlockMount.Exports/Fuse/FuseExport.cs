@@ -2,7 +2,9 @@ using BlockMount.Base;
 using BlockMount.Base.Async;
 using BlockMount.Base.Interop;
 using BlockMount.Block.Devices;
+using BlockMount.Exports.Fuse.Ring;
 using Microsoft.Extensions.Logging;
+using static BlockMount.Exports.Fuse.Abi.FuseFlags;
 
 namespace BlockMount.Exports.Fuse;
 
@@ -49,8 +51,17 @@ public sealed partial class FuseExport : Export
     /// <summary>Users other than the mounting one are admitted: what <see cref="AllowOther.Auto"/> came to.</summary>
     public bool AdmitsOthers => _mount.AdmitsOthers;
 
+    /// <summary>How requests come from the kernel: what <see cref="FuseTransport.Auto"/> came to.</summary>
+    public FuseTransport Transport => _session.Rings.Count > 0 ? FuseTransport.Uring : FuseTransport.Dev;
+
+    /// <summary>The kernel reads the image on its own: reads do not come here, and are not counted.</summary>
+    public bool IsPassthrough { get; private init; }
+
     /// <inheritdoc/>
     public override Task Completion => _session.Completion;
+
+    /// <summary>The threads behind it.</summary>
+    internal FuseSession Session => _session;
 
     /// <summary>
     /// Mounts <paramref name="device"/> and returns when the mount answers. The device outlives the export.
@@ -86,6 +97,11 @@ public sealed partial class FuseExport : Export
             {
                 await UnmountAsync();
             }
+            else if (_mount.TryUnmount(lazy: true) is { } failure)
+            {
+                // The connection broke, or the kernel was told to abort it: the mount is still there, and dead.
+                LogNotUnmounted(_logger, _mount.MountPoint, failure);
+            }
         }
 
         await Completion;
@@ -93,36 +109,80 @@ public sealed partial class FuseExport : Export
 
     private static FuseExport Mount(BlockDevice device, FuseExportOptions options, ILogger logger)
     {
+        string? obstacle = options.Transport == FuseTransport.Dev ? "" : FuseRingSet.Obstacle();
+        if (obstacle is null)
+        {
+            try
+            {
+                return Mount(device, options, logger, FUSE_OVER_IO_URING);
+            }
+            catch (BlockIOException refused) when (options.Transport == FuseTransport.Auto)
+            {
+                LogNoRings(logger, options.MountPoint, refused.Message);
+            }
+        }
+        else if (options.Transport == FuseTransport.Uring)
+        {
+            throw new BlockMountException($"Could not mount with transport=uring: {obstacle}", "allow io_uring (sysctl kernel.io_uring_disabled=0), or use '-o transport=dev'");
+        }
+
+        return Mount(device, options, logger, moreFeatures: 0);
+    }
+
+    private static FuseExport Mount(BlockDevice device, FuseExportOptions options, ILogger logger, ulong moreFeatures)
+    {
         (FuseMount mount, FuseDeviceChannel first) = FuseMount.Create(options);
         List<FuseChannel> channels = [first];
+        FuseSession? session = null;
         try
         {
-            using (FuseRequest request = new())
-            {
-                FuseHandshake agreed = FuseHandshake.Run(first, request);
-                LogMounted(logger, mount.MountPoint, agreed.Minor, agreed.Flags, mount.AdmitsOthers);
-            }
-
-            int workers = options.Workers > 0 ? options.Workers : DefaultWorkers();
+            int flatFile = FlatFileOf(device, options);
+            ulong agreed = Agree(mount, first, options, logger, moreFeatures | (flatFile >= 0 ? FUSE_PASSTHROUGH : 0));
+            bool rings = (agreed & FUSE_OVER_IO_URING) != 0;
+            int backingId = (agreed & FUSE_PASSTHROUGH) != 0 ? first.OpenBacking(flatFile) : 0;
+            // With rings one worker is left for what the kernel sends over /dev/fuse in any case.
+            int workers = rings ? 1 : options.Workers > 0 ? options.Workers : DefaultWorkers();
             while (channels.Count < workers)
             {
                 channels.Add(first.Clone());
             }
 
             FuseFileAttributes attributes = new(device, options, options.Writable, mount.AdmitsOthers, TimeProvider.System);
-            FuseFileOperations file = new(device, attributes, options.Writable, options.Growable);
+            FuseFileOperations file = new(device, attributes, options.Writable, options.Growable, backingId);
             FuseDispatcher dispatcher = new(file, new FuseSpaceOperations(device, file), logger, mount.MountPoint);
-            FuseSession session = new(mount.MountPoint, channels, dispatcher, logger);
+            session = new FuseSession(mount.MountPoint, channels, dispatcher, logger, rings ? first.Descriptor : -1);
             session.Start();
-            return new FuseExport(device, options, mount, session, logger);
+            return new FuseExport(device, options, mount, session, logger) { IsPassthrough = backingId > 0 };
         }
         catch
         {
             // Closing the descriptors lets whoever waits on the mount go on, then it can be unmounted.
-            channels.ForEach(channel => channel.Dispose());
             mount.TryUnmount(lazy: true);
+            session?.StopAsync().Wait();
+            channels.ForEach(channel => channel.Dispose());
             throw;
         }
+    }
+
+    // What the kernel may read on its own: nothing can change a read-only device. Else -1.
+    private static int FlatFileOf(BlockDevice device, FuseExportOptions options) =>
+        options.Passthrough && device.ReadOnly ? device.Root.FlatFile?.PassthroughDescriptor ?? -1 : -1;
+
+    // Returns the features that are in use.
+    private static ulong Agree(FuseMount mount, FuseDeviceChannel channel, FuseExportOptions options, ILogger logger, ulong moreFeatures)
+    {
+        using FuseRequest request = new();
+        FuseHandshake agreed = FuseHandshake.Run(channel, request, moreFeatures);
+        bool rings = (agreed.Flags & FUSE_OVER_IO_URING) != 0;
+        if (!rings && options.Transport == FuseTransport.Uring)
+        {
+            throw new BlockMountException(
+                $"Could not mount on '{mount.MountPoint}' with transport=uring: the kernel does not offer FUSE over io_uring",
+                "it needs Linux 6.14 and, as root, 'echo Y > /sys/module/fuse/parameters/enable_uring'; or use '-o transport=dev'");
+        }
+
+        LogMounted(logger, mount.MountPoint, agreed.Minor, agreed.Flags, mount.AdmitsOthers);
+        return agreed.Flags;
     }
 
     // Several jobs gain from more workers than processors; PERFORMANCE.md: 4 at 2 cores.
@@ -173,6 +233,9 @@ public sealed partial class FuseExport : Export
 
     [LoggerMessage(Level = LogLevel.Information, Message = "{MountPoint}: mounted, FUSE 7.{Minor}, flags {Flags:x}, allow_other {AdmitsOthers}")]
     private static partial void LogMounted(ILogger logger, string mountPoint, uint minor, ulong flags, bool admitsOthers);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{MountPoint}: FUSE over io_uring failed, /dev/fuse is used instead: {Reason}")]
+    private static partial void LogNoRings(ILogger logger, string mountPoint, string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{MountPoint}: still in use ({Reason}); detached, the clients that have it open are cut off")]
     private static partial void LogBusy(ILogger logger, string mountPoint, string reason);

@@ -13,6 +13,19 @@ public enum AllowOther
     On,
 }
 
+/// <summary>How requests come from the kernel.</summary>
+public enum FuseTransport
+{
+    /// <summary>The fastest that the kernel offers.</summary>
+    Auto,
+
+    /// <summary>read(2) and write(2) on /dev/fuse.</summary>
+    Dev,
+
+    /// <summary>FUSE over io_uring (Linux 6.14 with fuse.enable_uring=Y); mounting fails where that is not offered.</summary>
+    Uring,
+}
+
 /// <summary>How a device is mounted on a file (FEATURES X20-X32).</summary>
 public sealed record FuseExportOptions
 {
@@ -36,6 +49,12 @@ public sealed record FuseExportOptions
 
     /// <summary>Worker threads, each with a cloned /dev/fuse descriptor; 0 chooses by the number of processors.</summary>
     public int Workers { get; init; }
+
+    /// <summary>How requests come from the kernel.</summary>
+    public FuseTransport Transport { get; init; } = FuseTransport.Auto;
+
+    /// <summary>The kernel may read a raw image on its own where nothing can change it and nothing has to watch.</summary>
+    public bool Passthrough { get; init; } = true;
 
     /// <summary>Owner, group and permission bits of the file shown; null: the process's user and group, 0600 or 0400.</summary>
     public uint? UserId { get; init; }

@@ -19,14 +19,19 @@ internal sealed class FuseFileOperations
     private readonly FuseFileAttributes _attributes;
     private readonly bool _growable;
 
+    // 0: reads come to us.
+    private readonly int _backingId;
+
     // Held while the size is compared and changed, so that of two growing writes the smaller does not cut off the larger.
     private readonly AsyncMutex _sizeMutex = new();
 
     // Something was written since the last flush on close. Set without a lock after a write, exchanged by a flush.
     private volatile bool _unflushed;
 
-    internal FuseFileOperations(BlockDevice device, FuseFileAttributes attributes, bool writable, bool growable)
+    /// <param name="backingId">What the kernel calls the file that it may read instead of asking; 0 if there is none.</param>
+    internal FuseFileOperations(BlockDevice device, FuseFileAttributes attributes, bool writable, bool growable, int backingId = 0)
     {
+        _backingId = backingId;
         _device = device;
         _attributes = attributes;
         Writable = writable;
@@ -36,13 +41,20 @@ internal sealed class FuseFileOperations
     /// <summary>Clients may change content.</summary>
     internal bool Writable { get; }
 
-    /// <summary>FUSE_OPEN. Always direct_io: the page cache of the mount would be stale against writers through other exports.</summary>
+    /// <summary>
+    /// FUSE_OPEN. Direct_io, because the page cache of the mount would be stale against writers through other exports; or passthrough.
+    /// </summary>
     internal int Open(FuseRequest request, in fuse_open_in open)
     {
         bool wantsWrite = (open.flags & LibcMount.O_ACCMODE) != LinuxConstants.O_RDONLY;
-        return wantsWrite && !Writable
-            ? request.ReplyStatus(Errno.EACCES)
-            : request.ReplyWith(new fuse_open_out { open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES });
+        if (wantsWrite && !Writable)
+        {
+            return request.ReplyStatus(Errno.EACCES);
+        }
+
+        return request.ReplyWith(_backingId > 0
+            ? new fuse_open_out { open_flags = FOPEN_PASSTHROUGH, padding = (uint)_backingId }
+            : new fuse_open_out { open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES });
     }
 
     /// <summary>FUSE_READ, cut at the end of the disk.</summary>

@@ -20,8 +20,9 @@ internal readonly record struct FuseHandshake(uint Minor, ulong Flags)
         FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ASYNC_DIO | FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_DIRECT_IO_ALLOW_MMAP;
 
     /// <summary>Answers frames from <paramref name="channel"/> until the kernel has accepted a version.</summary>
+    /// <param name="more">Features that are agreed on if the kernel offers them, besides those that are always wanted.</param>
     /// <exception cref="BlockMountException">The kernel is too old or hung up; it has been told so.</exception>
-    internal static FuseHandshake Run(FuseChannel channel, FuseRequest request)
+    internal static FuseHandshake Run(FuseChannel channel, FuseRequest request, ulong more = 0)
     {
         while (true)
         {
@@ -55,11 +56,11 @@ internal readonly record struct FuseHandshake(uint Minor, ulong Flags)
                 continue;
             }
 
-            return Accept(channel, request, offer);
+            return Accept(channel, request, offer, Wanted | more);
         }
     }
 
-    private static FuseHandshake Accept(FuseChannel channel, FuseRequest request, in fuse_init_in offer)
+    private static FuseHandshake Accept(FuseChannel channel, FuseRequest request, in fuse_init_in offer, ulong wanted)
     {
         if (offer.major < FUSE_KERNEL_VERSION || offer.minor < MinorMin)
         {
@@ -76,7 +77,7 @@ internal readonly record struct FuseHandshake(uint Minor, ulong Flags)
             offered |= (ulong)offer.flags2 << 32;
         }
 
-        FuseHandshake agreed = new(Math.Min(offer.minor, FUSE_KERNEL_MINOR_VERSION), offered & Wanted);
+        FuseHandshake agreed = new(Math.Min(offer.minor, FUSE_KERNEL_MINOR_VERSION), offered & wanted);
         fuse_init_out answer = new()
         {
             major = FUSE_KERNEL_VERSION,
@@ -90,6 +91,12 @@ internal readonly record struct FuseHandshake(uint Minor, ulong Flags)
             time_gran = 1,
             max_pages = FuseRequest.PayloadMax / 4096,
         };
+        if ((agreed.Flags & FUSE_PASSTHROUGH) != 0)
+        {
+            // max_stack_depth since 7.40: files on file systems that are stacked on nothing.
+            answer.unused[0] = 1;
+        }
+
         int? length = offer.minor < 23 ? FUSE_COMPAT_22_INIT_OUT_SIZE : null;
         channel.Send(request, request.ReplyWith(answer, length));
         return agreed;

@@ -1,10 +1,12 @@
+using BlockMount.Base;
+using BlockMount.Exports.Fuse.Ring;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.ObjectPool;
 
 namespace BlockMount.Exports.Fuse;
 
 /// <summary>
-/// The workers of one mount and their requests. Ends when every worker has ended and no request waits: after an unmount, after
+/// The workers and rings of one mount and their requests. Ends when every one of them has ended and no request waits: after an unmount, after
 /// <see cref="StopAsync"/>, or when the last channel broke.
 /// </summary>
 internal sealed partial class FuseSession
@@ -14,38 +16,55 @@ internal sealed partial class FuseSession
 
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ObjectPool<FuseRequest> _requests;
-    private readonly FuseWorker[] _workers;
+    private readonly List<IFuseServer> _servers = [];
+    private readonly FuseRingSet? _ringSet;
     private readonly ILogger _logger;
     private readonly string _name;
 
-    // Workers that have not ended. Interlocked.
+    // Servers that have not ended. Interlocked.
     private int _alive;
 
     /// <summary>Takes over <paramref name="channels"/>, one for each worker. FUSE_INIT is done already.</summary>
-    internal FuseSession(string name, IReadOnlyList<FuseChannel> channels, FuseDispatcher dispatcher, ILogger logger)
+    /// <param name="ringDevice">A descriptor of /dev/fuse that the first of the channels owns, if rings are to serve most requests; else -1.</param>
+    internal FuseSession(string name, IReadOnlyList<FuseChannel> channels, FuseDispatcher dispatcher, ILogger logger, int ringDevice = -1)
     {
         _name = name;
         _logger = logger;
         // Idle requests that are kept: one for each worker and as many again that wait for the device.
         DefaultObjectPoolProvider provider = new() { MaximumRetained = channels.Count * 2 };
         _requests = provider.Create(new FuseRequest.PoolPolicy());
-        _workers = new FuseWorker[channels.Count];
-        _alive = channels.Count;
-        for (int i = 0; i < _workers.Length; i++)
+        for (int i = 0; i < channels.Count; i++)
         {
-            _workers[i] = new FuseWorker($"fuse-{i}", channels[i], dispatcher, _requests, WorkerEnded);
+            _servers.Add(new FuseWorker($"fuse-{i}", channels[i], dispatcher, _requests, ServerEnded));
         }
+
+        if (ringDevice >= 0)
+        {
+            _ringSet = new FuseRingSet(ringDevice, dispatcher, ServerEnded);
+            _servers.AddRange(_ringSet.Rings);
+        }
+
+        _alive = _servers.Count;
     }
+
+    /// <summary>The rings that serve most requests; none where everything goes over the channels.</summary>
+    internal IReadOnlyList<FuseRing> Rings => _ringSet?.Rings ?? [];
 
     /// <summary>Completes, always successfully, when the session has ended and all its channels are closed.</summary>
     internal Task Completion => _ended.Task;
 
-    /// <summary>Starts the threads.</summary>
+    /// <summary>Starts the threads. Returns when the kernel has taken the rings, if there are any.</summary>
+    /// <exception cref="BlockIOException">It has refused a ring: stop the session.</exception>
     internal void Start()
     {
-        foreach (FuseWorker worker in _workers)
+        foreach (IFuseServer server in _servers)
         {
-            worker.Start();
+            server.Start();
+        }
+
+        foreach (FuseRing ring in Rings)
+        {
+            ring.Registered.GetAwaiter().GetResult();
         }
     }
 
@@ -54,16 +73,16 @@ internal sealed partial class FuseSession
     {
         while (!Completion.IsCompleted)
         {
-            foreach (FuseWorker worker in _workers)
+            foreach (IFuseServer server in _servers)
             {
-                worker.Stop();
+                server.Stop();
             }
 
             await Task.WhenAny(Completion, Task.Delay(s_stopPause));
         }
     }
 
-    private void WorkerEnded(FuseWorker worker, Exception? failure)
+    private void ServerEnded(Exception? failure)
     {
         if (failure is not null)
         {
@@ -72,6 +91,7 @@ internal sealed partial class FuseSession
 
         if (Interlocked.Decrement(ref _alive) == 0)
         {
+            _ringSet?.Ended();
             (_requests as IDisposable)?.Dispose();
             _ended.SetResult();
         }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using BlockMount.Base;
 using BlockMount.Base.Interop;
 using Microsoft.Extensions.ObjectPool;
@@ -9,13 +10,13 @@ namespace BlockMount.Exports.Fuse;
 /// wait, the worker goes on with a fresh one, and the reply is sent by whoever completes the waiting request. Owns its channel, which
 /// stays open until the thread has ended and no request that came through it waits any more.
 /// </summary>
-internal sealed class FuseWorker
+internal sealed class FuseWorker : IFuseReplier, IFuseServer
 {
     // Fixed.
     private readonly FuseChannel _channel;
     private readonly FuseDispatcher _dispatcher;
     private readonly ObjectPool<FuseRequest> _requests;
-    private readonly Action<FuseWorker, Exception?> _ended;
+    private readonly Action<Exception?> _ended;
     private readonly Thread _thread;
 
     // The thread itself and its waiting requests; whoever brings it to 0 closes the channel. Interlocked.
@@ -36,7 +37,7 @@ internal sealed class FuseWorker
         FuseChannel channel,
         FuseDispatcher dispatcher,
         ObjectPool<FuseRequest> requests,
-        Action<FuseWorker, Exception?> ended)
+        Action<Exception?> ended)
     {
         _channel = channel;
         _dispatcher = dispatcher;
@@ -45,14 +46,11 @@ internal sealed class FuseWorker
         _thread = new Thread(Run) { IsBackground = true, Name = name };
     }
 
-    /// <summary>Begins to serve.</summary>
-    internal void Start() => _thread.Start();
+    /// <inheritdoc/>
+    public void Start() => _thread.Start();
 
-    /// <summary>
-    /// Lets the thread end after the request that it serves is answered, and cuts a wait for the next one short. Repeat it until the
-    /// worker has ended: a wait that begins at this very moment is missed.
-    /// </summary>
-    internal void Stop()
+    /// <inheritdoc/>
+    public void Stop()
     {
         _stopping = true;
         if (_threadId is int id and not 0)
@@ -61,8 +59,8 @@ internal sealed class FuseWorker
         }
     }
 
-    /// <summary>Sends the reply of a request that had to wait, and takes the request back. On the completing thread.</summary>
-    internal void FinishSuspended(FuseRequest request, int replyLength)
+    /// <inheritdoc/>
+    public void FinishSuspended(FuseRequest request, int replyLength)
     {
         try
         {
@@ -77,6 +75,9 @@ internal sealed class FuseWorker
         _requests.Return(request);
         Leave();
     }
+
+    /// <inheritdoc/>
+    public void ServeOffloaded(FuseRequest request) => throw new UnreachableException("a worker serves its requests itself");
 
     private void Run()
     {
@@ -142,7 +143,7 @@ internal sealed class FuseWorker
         if (Interlocked.Decrement(ref _users) == 0)
         {
             _channel.Dispose();
-            _ended(this, _failure);
+            _ended(_failure);
         }
     }
 }

@@ -36,6 +36,9 @@ public sealed class RawDriver : FormatDriver
     /// <inheritdoc/>
     public override BackingReference? Backing => null;
 
+    /// <inheritdoc/>
+    public override StorageFile? FlatFile => _file.Length == _virtualSize ? _file : null;
+
     /// <summary>Raw frees no clusters, so a lease has nothing to protect.</summary>
     public override MapLease EnterLease() => default;
 

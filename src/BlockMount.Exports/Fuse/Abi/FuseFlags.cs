@@ -21,10 +21,13 @@ internal static class FuseFlags
 
     // Bits 32 and up of the same set: they travel in flags2, shifted down by 32.
     public const ulong FUSE_DIRECT_IO_ALLOW_MMAP = 1UL << 36;
+    public const ulong FUSE_PASSTHROUGH = 1UL << 37;
+    public const ulong FUSE_OVER_IO_URING = 1UL << 41;
 
     // fuse_open_out.open_flags
     public const uint FOPEN_DIRECT_IO = 1 << 0;
     public const uint FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6;
+    public const uint FOPEN_PASSTHROUGH = 1 << 7;
 
     // fuse_setattr_in.valid
     public const uint FATTR_MODE = 1 << 0;
@@ -39,4 +42,7 @@ internal static class FuseFlags
 
     /// <summary>_IOR(229, 0, uint32_t).</summary>
     public const uint FUSE_DEV_IOC_CLONE = 0x8004e500;
+
+    /// <summary>_IOW(229, 1, struct fuse_backing_map).</summary>
+    public const uint FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
 }

@@ -10,7 +10,9 @@ internal struct fuse_open_in
     public uint open_flags;
 }
 
-/// <summary>Reply to FUSE_OPEN; <see cref="open_flags"/> are FOPEN_ bits.</summary>
+/// <summary>
+/// Reply to FUSE_OPEN; <see cref="open_flags"/> are FOPEN_ bits. <see cref="padding"/> is called backing_id since 7.40, and goes with FOPEN_PASSTHROUGH.
+/// </summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct fuse_open_out
 {
