@@ -12,6 +12,7 @@ internal sealed class BenchSession
     private readonly BenchSettings _settings;
     private readonly BenchFolder _folder;
     private readonly Measurements _measurements = new();
+    private readonly Failures _failures = new();
     private readonly LoadRounds _rounds;
     private readonly LimitFigures _limits;
     private readonly IReadOnlyList<Workload> _rows;
@@ -23,8 +24,8 @@ internal sealed class BenchSession
         _folder = folder;
         DiskImages images = new(folder.FullPath);
         ServerStarter servers = new(settings, folder.FullPath, images);
-        _rounds = new LoadRounds(settings, servers, _measurements);
-        _limits = new LimitFigures(settings, images, servers);
+        _rounds = new LoadRounds(settings, servers, _measurements, _failures);
+        _limits = new LimitFigures(settings, images, servers, _failures);
         _rows = RunPlan.Rows(settings);
         _groups = RunPlan.Groups(settings, _rows);
     }
@@ -39,9 +40,9 @@ internal sealed class BenchSession
         }
 
         MachineDescription machine = await MachineDescription.ReadAsync(_settings);
-        Progress progress = new(Estimate());
+        Progress progress = new(Estimate(), _settings.NewerQemu is not null);
         progress.Begin($"images in {_folder.Remark}");
-        Progress.Head();
+        progress.Head();
         await MeasureLoadsAsync(progress, stop);
         if (_limits.Estimate() > 0)
         {
@@ -52,7 +53,8 @@ internal sealed class BenchSession
         {
             Rows = _rows,
             Measurements = _measurements,
-            Limits = await _limits.MeasureAsync(Progress.Show, stop),
+            Failures = _failures,
+            Limits = await _limits.MeasureAsync(progress.Show, stop),
             Contenders = [.. Enum.GetValues<Contender>().Where(contender => contender != Contender.NewerQemu || _settings.NewerQemu is not null)],
         };
         if (_settings.Document is { } path)
@@ -82,12 +84,12 @@ internal sealed class BenchSession
             Workload[] rows = [.. _rows.Where(row => group.Loads.Contains(row.Load) && shown.Add(row))];
             foreach (Workload row in rows)
             {
-                Progress.Show(row, _measurements);
+                progress.Show(row, _measurements);
             }
 
             foreach (Load load in runs.Select(run => run.Load).Distinct().Where(load => !_rows.Any(row => row.Load == load)))
             {
-                Progress.Show(load, _measurements);
+                progress.Show(load, _measurements);
             }
         }
     }

@@ -5,12 +5,12 @@ using BlockMount.Bench.Servers;
 namespace BlockMount.Bench;
 
 /// <summary>Measures what has a limit of its own instead of a competitor: starting, opening, memory.</summary>
-internal sealed class LimitFigures(BenchSettings settings, DiskImages images, ServerStarter servers)
+internal sealed class LimitFigures(BenchSettings settings, DiskImages images, ServerStarter servers, Failures failures)
 {
-    private const string Start = "From exec to a mount that answers, 1 GiB";
-    private const string OpenLarge = "From exec to a mount that answers, 1 TiB";
-    private const string OpenRatio = "The same, 1 TiB to 1 GiB";
-    private const string OpenDeep = "From exec to a mount that answers, chain of 256";
+    private const string Start = "Start, from exec to a mount that answers, 1 GiB";
+    private const string OpenLarge = "Start, opening 1 TiB";
+    private const string OpenRatio = "Start, opening 1 TiB against 1 GiB";
+    private const string OpenDeep = "Start, opening a chain of 256";
     private const string Memory = "Memory (RSS), 1 TiB image at depth 64 under random load";
 
     /// <summary>Names of the figures, for the filter.</summary>
@@ -39,7 +39,7 @@ internal sealed class LimitFigures(BenchSettings settings, DiskImages images, Se
 
         if (Wanted(OpenDeep))
         {
-            Opening deep = await OpeningAsync([await images.ChainAsync(256)], stop);
+            Opening deep = await OpeningAsync(OpenDeep, [await images.ChainAsync(256)], stop);
             // The goal is about opening alone; the whole start is more than that, so holding here is enough.
             Add(new LimitFigure(OpenDeep, "ms", deep.Medians(0), null, 250));
         }
@@ -63,7 +63,7 @@ internal sealed class LimitFigures(BenchSettings settings, DiskImages images, Se
             disks.Add(await images.LargeAsync());
         }
 
-        Opening opening = await OpeningAsync(disks, stop);
+        Opening opening = await OpeningAsync(Start, disks, stop);
         List<LimitFigure> figures = [new(Start, "ms", opening.Medians(0), 200, 100)];
         if (disks.Count > 1)
         {
@@ -79,7 +79,7 @@ internal sealed class LimitFigures(BenchSettings settings, DiskImages images, Se
         settings.NewerQemu is null ? [Contender.BlockMount, Contender.Qemu] : [Contender.BlockMount, Contender.Qemu, Contender.NewerQemu];
 
     // Interleaved as the loads are. The first round reads programs from disk and does not count.
-    private async Task<Opening> OpeningAsync(List<ImageFile> disks, CancellationToken stop)
+    private async Task<Opening> OpeningAsync(string name, List<ImageFile> disks, CancellationToken stop)
     {
         Opening opening = new();
         for (int round = -1; round < settings.Rounds; round++)
@@ -89,8 +89,7 @@ internal sealed class LimitFigures(BenchSettings settings, DiskImages images, Se
                 foreach (Contender contender in Contenders())
                 {
                     stop.ThrowIfCancellationRequested();
-                    double milliseconds = await OpenOnceAsync(contender, disks[disk]);
-                    if (round >= 0)
+                    if (await TryOpenAsync(name, contender, disks[disk]) is { } milliseconds && round >= 0)
                     {
                         opening.Add(disk, contender, milliseconds);
                     }
@@ -101,10 +100,24 @@ internal sealed class LimitFigures(BenchSettings settings, DiskImages images, Se
         return opening;
     }
 
-    private async Task<double> OpenOnceAsync(Contender contender, ImageFile image)
+    // Null for one that fails, now or in an earlier round.
+    private async Task<double?> TryOpenAsync(string name, Contender contender, ImageFile image)
     {
-        await using ServedDisk disk = await servers.MountAsync(contender, image);
-        return disk.AnsweredAfter.TotalMilliseconds;
+        if (failures.Has(name, contender))
+        {
+            return null;
+        }
+
+        try
+        {
+            await using ServedDisk disk = await servers.MountAsync(contender, image);
+            return disk.AnsweredAfter.TotalMilliseconds;
+        }
+        catch (Exception error) when (error is InvalidOperationException or IOException or TimeoutException)
+        {
+            failures.Add(name, contender, error.Message);
+            return null;
+        }
     }
 
     /// <summary>Resident mebibytes after random reads and writes all over a 1 TiB disk on 64 images.</summary>

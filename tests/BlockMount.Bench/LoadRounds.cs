@@ -8,7 +8,7 @@ namespace BlockMount.Bench;
 /// Measures groups of loads in rounds: each contender once per round, each round with another one first, so that what else the machine does
 /// hits all alike.
 /// </summary>
-internal sealed class LoadRounds(BenchSettings settings, ServerStarter servers, Measurements measurements)
+internal sealed class LoadRounds(BenchSettings settings, ServerStarter servers, Measurements measurements, Failures failures)
 {
     /// <summary>io_uring descriptors that BlockMount had open at the end of its last load through a mount; null before the first.</summary>
     public int? RingCount { get; private set; }
@@ -20,7 +20,7 @@ internal sealed class LoadRounds(BenchSettings settings, ServerStarter servers, 
     public IReadOnlyList<(Load Load, Contender Contender)> Missing(LoadGroup group) =>
     [
         .. group.Loads.SelectMany(load => group.Contenders(load, settings.NewerQemu is not null).Select(contender => (load, contender)))
-            .Where(run => measurements.Rounds(run.load, run.contender) == 0),
+            .Where(run => measurements.Rounds(run.load, run.contender) == 0 && !failures.Has(run.load.Name, run.contender)),
     ];
 
     /// <summary>Seconds that a group takes, about.</summary>
@@ -37,8 +37,26 @@ internal sealed class LoadRounds(BenchSettings settings, ServerStarter servers, 
             {
                 stop.ThrowIfCancellationRequested();
                 (Load load, Contender contender) = runs[(index + round) % runs.Count];
-                measurements.Add(load, contender, await RunAsync(load, contender, stop));
+                await TryRunAsync(load, contender, stop);
             }
+        }
+    }
+
+    // One contender that cannot do one load (a chain too deep for it, say) is a result, and no reason to throw the others away.
+    private async Task TryRunAsync(Load load, Contender contender, CancellationToken stop)
+    {
+        if (failures.Has(load.Name, contender))
+        {
+            return;
+        }
+
+        try
+        {
+            measurements.Add(load, contender, await RunAsync(load, contender, stop));
+        }
+        catch (Exception error) when (error is InvalidOperationException or IOException or TimeoutException && !stop.IsCancellationRequested)
+        {
+            failures.Add(load.Name, contender, error.Message);
         }
     }
 

@@ -40,16 +40,16 @@ internal static class Program
             await Console.Error.WriteLineAsync($"bench: {error.Message}");
             return WrongCommandLine;
         }
-        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        catch (Exception) when (stop.IsCancellationRequested)
         {
+            // Ctrl-C reaches the programs in the foreground too, so that the first to end may have been one of them: no failure of its own.
             await Console.Error.WriteLineAsync("bench: stopped");
             return Interrupted;
         }
         catch (Exception error) when (error is InvalidOperationException or IOException or TimeoutException)
         {
             await Console.Error.WriteLineAsync($"bench: {error.Message}");
-            // Ctrl-C reaches the programs in the foreground too: what they then say is no failure of theirs.
-            return stop.IsCancellationRequested ? Interrupted : Failed;
+            return Failed;
         }
     }
 

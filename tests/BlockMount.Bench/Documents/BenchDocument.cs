@@ -44,7 +44,7 @@ internal sealed class BenchDocument(BenchSettings settings, MachineDescription m
             {run.FloorsMissed} of the floors and {run.GoalsMissed} of the goals are missed. The ratio is that of the medians, its verdict goes by the two decimals
             shown; the spread is from the smallest to the largest ratio of two runs of the same round. Where less is better, floor and goal are upper bounds.
 
-            ## Through the mount (FUSE)
+            {NotMeasured(run)}## Through the mount (FUSE)
 
             {ResultTables.Rows(run, Access.Fuse)}
             ## Over NBD
@@ -92,7 +92,8 @@ internal sealed class BenchDocument(BenchSettings settings, MachineDescription m
               at others. Loads that have no goal get half the rounds
             - The same 1 GiB qcow2 image, every cluster allocated, for BlockMount and QEMU; the same bytes as a raw file for nbdkit and as the native file
             - Images in {folderRemark}; direct I/O with libaio on files, fio's nbd engine on a Unix socket
-            - Allocating writes: a fresh, empty overlay on that image for each run (an empty raw file for the native file)
+            - Allocating writes: a fresh server on a fresh, empty overlay on that image for each run (an empty raw file for the native file), all of the run
+              measured: 512 MiB sequentially in requests of 64 KiB, 4 in flight; 16,384 random requests of 4 KiB, 16 in flight
             - Chains: the full image below, each image above with 32 clusters of its own
             - CPU: user and system time of the serving process, per request
             """);
@@ -111,6 +112,12 @@ internal sealed class BenchDocument(BenchSettings settings, MachineDescription m
         0 => "no io_uring descriptor open under load, so the transport was /dev/fuse",
         _ => $"{count} io_uring descriptors open under load",
     };
+
+    private static string NotMeasured(BenchRun run)
+    {
+        string lines = string.Concat(run.Failures.All.Select(failure => $"- {failure.What}, {Names.Of(failure.Contender)}: {failure.Reason}\n"));
+        return lines.Length == 0 ? "" : $"Could not be measured:\n\n{lines}\n";
+    }
 
     private static string Remarks(string? remarks) => remarks is null ? "" : $"""
         ## Remarks

@@ -32,10 +32,8 @@ internal static class Charts
     private static LineChart Over(
         BenchRun run, IReadOnlyList<(string Place, Load Load)> places, Metric metric, string title, string xAxis, string yAxis)
     {
-        // The file itself would flatten all others.
-        IEnumerable<Contender> contenders = run.Contenders.Where(contender => contender != Contender.NativeFile);
         return new LineChart(title, xAxis, yAxis, [.. places.Select(place => place.Place)], SeriesOf(
-            contenders, contender => [.. places.Select(place => run.Measurements.Median(place.Load, contender, metric))]));
+            run.Contenders.Where(contender => contender.ServesQcow2()), contender => [.. places.Select(place => run.Measurements.Median(place.Load, contender, metric))]));
     }
 
     private static LineChart Latency(BenchRun run, Load load, string title)

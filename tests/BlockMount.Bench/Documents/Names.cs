@@ -16,6 +16,16 @@ internal static class Names
         _ => "native file (raw)",
     };
 
+    /// <summary>The head of a metric's column, with its unit.</summary>
+    public static string Of(Metric metric) => metric switch
+    {
+        Metric.P50 => "p50, µs",
+        Metric.P99 => "p99, µs",
+        Metric.P999 => "p99.9, µs",
+        Metric.CpuPerRequest => "CPU per request, µs",
+        _ => metric.Unit(),
+    };
+
     /// <summary>What a ratio is to.</summary>
     public static string Reference(Workload row) => row.OwnBaseline is { } own ? $"itself, chain of {own.Disk.Depth}" : Of(row.Against);
 

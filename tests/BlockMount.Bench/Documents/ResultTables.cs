@@ -44,8 +44,8 @@ internal static class ResultTables
     /// <summary>Everything that was measured: throughput, latency and CPU of each contender under each load.</summary>
     public static string Details(BenchRun run)
     {
-        MarkdownTable table = new("load", "served by", "IOPS:", "MB/s:", "p50, µs:", "p99, µs:", "p99.9, µs:", "CPU per request, µs:");
         Metric[] metrics = [Metric.Iops, Metric.Bandwidth, Metric.P50, Metric.P99, Metric.P999, Metric.CpuPerRequest];
+        MarkdownTable table = new(["load", "served by", .. metrics.Select(metric => Names.Of(metric) + ':')]);
         foreach (Load load in run.Measurements.Loads)
         {
             foreach (Contender contender in run.Contenders.Where(contender => run.Measurements.Rounds(load, contender) > 0))
@@ -57,15 +57,15 @@ internal static class ResultTables
         return table.ToString();
     }
 
-    /// <summary>A metric of several loads, by contender; contenders without figures are left out.</summary>
+    /// <summary>Metrics of several loads, by server of qcow2; one that could do none of them is left out.</summary>
     public static string Sweep(BenchRun run, string head, IReadOnlyList<(string Place, Load Load)> places, IReadOnlyList<Metric> metrics)
     {
         (Contender Contender, Metric Metric)[] columns =
         [
-            .. metrics.SelectMany(metric => run.Contenders.Select(contender => (contender, metric)))
-                .Where(column => places.All(place => run.Measurements.Median(place.Load, column.contender, column.metric) is not null)),
+            .. metrics.SelectMany(metric => run.Contenders.Where(contender => contender.ServesQcow2()).Select(contender => (contender, metric)))
+                .Where(column => places.Any(place => run.Measurements.Median(place.Load, column.contender, column.metric) is not null)),
         ];
-        MarkdownTable table = new([head + ':', .. columns.Select(column => $"{Names.Of(column.Contender)}, {column.Metric.Unit()}:")]);
+        MarkdownTable table = new([head + ':', .. columns.Select(column => $"{Names.Of(column.Contender)}, {Names.Of(column.Metric)}:")]);
         foreach ((string place, Load load) in places)
         {
             table.Add([place, .. columns.Select(column => Names.Figure(run.Measurements.Median(load, column.Contender, column.Metric)))]);

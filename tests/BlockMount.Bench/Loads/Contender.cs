@@ -18,3 +18,10 @@ internal enum Contender
     /// <summary>No server at all: the load runs on a raw file with the same content.</summary>
     NativeFile,
 }
+
+/// <summary>What a contender can do.</summary>
+internal static class Contenders
+{
+    /// <summary>Reads the image itself; the others get its bytes as a raw file.</summary>
+    public static bool ServesQcow2(this Contender contender) => contender is Contender.BlockMount or Contender.Qemu or Contender.NewerQemu;
+}

@@ -11,25 +11,12 @@ internal readonly record struct RunLength(double SettleSeconds, double MeasuredS
 /// <summary>Writes fio's command line.</summary>
 internal static class FioArguments
 {
-    // Of an empty overlay, the last part is for requests that warm the code up, the rest for those that are measured.
-    private const long WarmUpBytes = 64L << 20;
-
-    /// <summary>The measured run.</summary>
+    /// <summary>The measured run. One that writes a fixed amount does not settle first: the image is to be empty and the server fresh.</summary>
     /// <param name="target">From <see cref="OnFile"/> or <see cref="OnNbd"/>.</param>
     public static string[] Measured(FioJob job, RunLength length, string[] target) => job.WholeBytes > 0
-        ? [.. Common(job), $"--size={DiskImages.DiskBytes - WarmUpBytes}", $"--io_size={job.WholeBytes}", .. target]
+        ? [.. Common(job), $"--size={DiskImages.DiskBytes}", $"--io_size={job.WholeBytes}", .. target]
         : [.. Common(job), $"--size={DiskImages.DiskBytes}", "--time_based=1", $"--runtime={Milliseconds(length.MeasuredSeconds)}",
            $"--ramp_time={Milliseconds(length.SettleSeconds)}", .. target];
-
-    /// <summary>
-    /// Before a job that writes a fixed amount, which cannot settle by itself: an eighth of it at most, to a part of the disk that the measured
-    /// run leaves alone.
-    /// </summary>
-    public static string[] WarmUp(FioJob job, string[] target) =>
-    [
-        .. Common(job), $"--offset={DiskImages.DiskBytes - WarmUpBytes}", $"--size={WarmUpBytes}", $"--io_size={Math.Min(job.WholeBytes / 8, WarmUpBytes)}",
-        .. target,
-    ];
 
     /// <summary>Random requests all over a 1 TiB disk that is served as a file; at most 16,384 writes, so that memory has room for them.</summary>
     public static string[] AllOver(FioJob job, double seconds, string path) =>

@@ -25,8 +25,8 @@ internal sealed record Sample(FioResult Result, double? CpuPerRequest)
 /// <summary>Runs fio against a disk that is served, and looks at the server's CPU time meanwhile.</summary>
 internal static class FioRun
 {
-    // fio needs that long, at most, from its start to its first request, and more again for its end.
-    private const double StartSeconds = 0.5;
+    // How much earlier than the load the window ends in which CPU time is counted: the start of the load is noticed late by up to this.
+    private const double MarginSeconds = 0.2;
 
     private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(2);
 
@@ -37,7 +37,6 @@ internal static class FioRun
         string[] target = load.Access == Access.Nbd ? FioArguments.OnNbd(disk.Address) : FioArguments.OnFile(disk.Address);
         if (load.Job.WholeBytes > 0)
         {
-            _ = await RunAsync(FioArguments.WarmUp(load.Job, target), stop);
             return await MeasureWholeAsync(disk, load.Job, FioArguments.Measured(load.Job, length, target), stop);
         }
 
@@ -73,15 +72,25 @@ internal static class FioRun
         return new Sample(result, (after - before) / result.Requests * 1e6);
     }
 
-    // Seconds of CPU per second. fio does not say when its measured time begins, so this looks at a window that lies within the load for sure,
-    // its first part at most in the settling time; at an even load the share is the same.
+    // Seconds of CPU per second. fio does not say when it begins, and takes its time on a busy machine; so the server's own CPU time tells, and
+    // the window lies within the measured time from there.
     private static async Task<double> CpuShareAsync(int pid, RunLength length, Task running)
     {
-        double margin = Math.Min(StartSeconds, length.MeasuredSeconds / 2);
-        await Task.WhenAny(running, Task.Delay(TimeSpan.FromSeconds(length.SettleSeconds + margin)));
+        await LoadBeginsAsync(pid, running);
+        await Task.WhenAny(running, Task.Delay(TimeSpan.FromSeconds(length.SettleSeconds)));
         Stopwatch window = Stopwatch.StartNew();
         double before = ProcessFigures.CpuSeconds(pid);
-        await Task.WhenAny(running, Task.Delay(TimeSpan.FromSeconds(length.MeasuredSeconds - margin)));
+        await Task.WhenAny(running, Task.Delay(TimeSpan.FromSeconds(length.MeasuredSeconds - Math.Min(MarginSeconds, length.MeasuredSeconds / 2))));
         return (ProcessFigures.CpuSeconds(pid) - before) / window.Elapsed.TotalSeconds;
+    }
+
+    private static async Task LoadBeginsAsync(int pid, Task running)
+    {
+        // Two ticks of the clock that CPU time is counted in.
+        double begun = ProcessFigures.CpuSeconds(pid) + 0.02;
+        while (ProcessFigures.CpuSeconds(pid) < begun && !running.IsCompleted)
+        {
+            await Task.Delay(5);
+        }
     }
 }

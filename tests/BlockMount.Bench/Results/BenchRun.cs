@@ -12,6 +12,9 @@ internal sealed record BenchRun
 
     public required IReadOnlyList<LimitFigure> Limits { get; init; }
 
+    /// <summary>What could not be measured.</summary>
+    public required Failures Failures { get; init; }
+
     /// <summary>Columns, in their order.</summary>
     public required IReadOnlyList<Contender> Contenders { get; init; }
 

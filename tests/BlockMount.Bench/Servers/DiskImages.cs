@@ -147,6 +147,13 @@ internal sealed class DiskImages(string folder)
 
     private static Task QemuImgAsync(params string[] arguments) => RunAsync("qemu-img", [arguments[0], "-q", .. arguments[1..]]);
 
-    private static async Task RunAsync(string tool, params string[] arguments) =>
-        (await ToolProcess.RunAsync(TimeSpan.FromMinutes(5), tool, arguments)).MustSucceed();
+    // The command may have thousands of arguments; its last one is the image.
+    private static async Task RunAsync(string tool, params string[] arguments)
+    {
+        ToolResult result = await ToolProcess.RunAsync(TimeSpan.FromMinutes(5), tool, arguments);
+        if (result.ExitCode != 0)
+        {
+            throw new InvalidOperationException($"{tool} could not make {arguments[^1]} (exit code {result.ExitCode}): {result.Error.Trim()}");
+        }
+    }
 }

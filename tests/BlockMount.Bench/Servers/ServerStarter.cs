@@ -12,7 +12,7 @@ internal sealed class ServerStarter(BenchSettings settings, string folder, DiskI
     /// <summary>Serves the disk of a load.</summary>
     public async Task<ServedDisk> StartAsync(Contender contender, Load load)
     {
-        if (contender is Contender.NativeFile or Contender.Nbdkit)
+        if (!contender.ServesQcow2())
         {
             ImageFile raw = await images.RawForAsync(load.Disk);
             return contender == Contender.Nbdkit
