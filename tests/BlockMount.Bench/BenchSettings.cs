@@ -71,7 +71,7 @@ internal sealed record BenchSettings
             Quick = quick,
             Filters = filters,
             Rounds = (int)Number(variable, "BENCH_PAIRS", quick ? 2 : 5, whole: true),
-            Seconds = Number(variable, "BENCH_SECONDS", quick ? 1 : 2.5),
+            Seconds = Number(variable, "BENCH_SECONDS", quick ? 0.8 : 2.5),
             SettleSeconds = Number(variable, "BENCH_SETTLE", quick ? 1 : 2),
             Folder = Text(variable, "BENCH_FOLDER"),
             MountOptions = Text(variable, "BENCH_MOUNT_OPTIONS") ?? "",

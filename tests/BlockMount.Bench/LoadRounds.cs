@@ -72,6 +72,6 @@ internal sealed class LoadRounds(BenchSettings settings, ServerStarter servers, 
         return sample;
     }
 
-    // Starting and ending a server and fio take about a second together.
-    private static double SecondsOf(RunLength length, Load load) => load.Job.WholeBytes > 0 ? 3 : 1 + length.SettleSeconds + length.MeasuredSeconds;
+    // Starting and ending a server and fio take most of a second together.
+    private static double SecondsOf(RunLength length, Load load) => load.Job.WholeBytes > 0 ? 3 : 0.7 + length.SettleSeconds + length.MeasuredSeconds;
 }

@@ -6,19 +6,24 @@ namespace BlockMount.Bench;
 internal static class RunPlan
 {
     /// <summary>The rows that are shown.</summary>
-    public static IReadOnlyList<Workload> Rows(BenchSettings settings)
-    {
-        // With a filter, a quick run is a short one of the rows that were asked for.
-        bool few = settings.Quick && settings.Filters.Count == 0;
-        return [.. (few ? WorkloadTable.QuickRows : WorkloadTable.Rows).Where(row => settings.Wants(row.Name))];
-    }
+    public static IReadOnlyList<Workload> Rows(BenchSettings settings) =>
+        [.. (IsQuickLook(settings) ? WorkloadTable.QuickRows : WorkloadTable.Rows).Where(row => settings.Wants(row.Name))];
 
     /// <summary>The groups to measure, with those loads only that a row needs, or that the filter names.</summary>
     public static IReadOnlyList<LoadGroup> Groups(BenchSettings settings, IReadOnlyList<Workload> rows)
     {
         HashSet<Load> needed = [.. rows.SelectMany(row => row.OwnBaseline is { } own ? new[] { row.Load, own } : [row.Load])];
-        bool few = settings.Quick && settings.Filters.Count == 0;
+        bool few = IsQuickLook(settings);
         bool Wanted(Load load) => needed.Contains(load) || (!few && settings.Wants(load.Name));
-        return [.. WorkloadTable.Groups.Select(group => group with { Loads = [.. group.Loads.Where(Wanted)] }).Where(group => group.Loads.Count > 0)];
+        // A quick look leaves the native file out, for time.
+        bool Peers(LoadGroup group) => group.Peers && (!few || group.Loads[0].Access == Access.Nbd);
+        return
+        [
+            .. WorkloadTable.Groups.Select(group => group with { Loads = [.. group.Loads.Where(Wanted)], Peers = Peers(group) })
+                .Where(group => group.Loads.Count > 0),
+        ];
     }
+
+    // With a filter, a quick run is a short one of everything that was asked for.
+    private static bool IsQuickLook(BenchSettings settings) => settings.Quick && settings.Filters.Count == 0;
 }

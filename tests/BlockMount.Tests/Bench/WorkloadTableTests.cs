@@ -86,6 +86,18 @@ public sealed class WorkloadTableTests
     }
 
     [Fact]
+    public void Plan_QuickLook_IsAPartOfTheRowsWithEveryLoadThatTheyNeed()
+    {
+        BenchSettings settings = BenchSettings.Read(["--quick"], _ => null);
+        IReadOnlyList<Workload> rows = RunPlan.Rows(settings);
+        Load[] measured = [.. RunPlan.Groups(settings, rows).SelectMany(group => group.Loads).Distinct()];
+        Assert.InRange(rows.Count, 1, WorkloadTable.Rows.Count / 2);
+        Assert.All(rows, row => Assert.Contains(row.Load, measured));
+        Assert.All(rows, row => Assert.Contains(row.OwnBaseline ?? row.Load, measured));
+        Assert.Equal(7, measured.Length);
+    }
+
+    [Fact]
     public void Plan_LoadOfASweep_CanBeNamed()
     {
         BenchSettings settings = BenchSettings.Read(["QD16"], _ => null);
