@@ -63,6 +63,7 @@ internal sealed class LoadRounds(BenchSettings settings, ServerStarter servers, 
     private async Task<Sample> RunAsync(Load load, Contender contender, CancellationToken stop)
     {
         await using ServedDisk disk = await servers.StartAsync(contender, load);
+        await using BusyProcessors? neighbours = load.Busy ? await BusyProcessors.StartAsync() : null;
         Sample sample = await FioRun.MeasureAsync(disk, load, settings.Length(load, contender), stop);
         if (contender == Contender.BlockMount && load.Access == Access.Fuse && disk.Pid is int pid)
         {

@@ -53,6 +53,9 @@ internal sealed record FioJob(string Mode, string BlockSize, int Depth, int Jobs
 /// <summary>A load on a disk. Equal loads are measured once, however many rows of the tables ask for them.</summary>
 internal sealed record Load(Access Access, FioJob Job, Disk Disk)
 {
+    /// <summary>Another program computes on each processor meanwhile.</summary>
+    public bool Busy { get; init; }
+
     /// <summary>As in the tables: "FUSE 4k randread QD32, 2 jobs".</summary>
     public string Name
     {
@@ -60,7 +63,7 @@ internal sealed record Load(Access Access, FioJob Job, Disk Disk)
         {
             string depth = Job is { WholeBytes: 0, BlockSize: "4k" } ? $" QD{Job.Depth}" : "";
             string jobs = Job.Jobs == 1 ? "" : Access == Access.Nbd ? $", {Job.Jobs} connections" : $", {Job.Jobs} jobs";
-            return $"{(Access == Access.Nbd ? "NBD" : "FUSE")} {Job.BlockSize} {What}{depth}{jobs}{Where}";
+            return $"{(Access == Access.Nbd ? "NBD" : "FUSE")} {Job.BlockSize} {What}{depth}{jobs}{Where}{(Busy ? ", every processor busy" : "")}";
         }
     }
 

@@ -44,6 +44,8 @@ internal static class WorkloadTable
         new(s_fuseWriteLarge, Metric.Bandwidth, 1.0, 1.4),
         new(s_allocateSequential, Metric.Bandwidth, 1.2, 2.5),
         new(s_allocateRandom, Metric.Iops, 1.2, 2.5),
+        // No goal names it. A server that is fast only while nobody else computes would not show otherwise.
+        new(RandomRead with { Busy = true }, Metric.Iops, null, null),
         new(s_raw, Metric.Iops, null, 0.9) { Against = Contender.NativeFile },
         new(s_raw32, Metric.Iops, null, 0.9) { Against = Contender.NativeFile },
         .. ChainDepths.Skip(1).Select(depth => new Workload(Chain(depth), Metric.TimePerRequest, null, 1.1) { OwnBaseline = RandomRead }),
