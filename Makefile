@@ -3,7 +3,8 @@
 # make test           every suite; ends with "N passed, N failed, N skipped"
 # make test-quick     the unit tests alone
 # make soak           the random suites for SECONDS=n (600), with fresh seeds
-# make bench          compare with qemu-storage-daemon and qemu-nbd, write docs/benchmarks.md
+# make bench          compare with QEMU, nbdkit and the native file (25 minutes), write docs/benchmarks.md; variables: scripts/bench
+# make bench-quick    a look at some of it in under two minutes, nothing written
 # make install        DESTDIR= PREFIX=/usr/local
 PREFIX ?= /usr/local
 DOTNET ?= dotnet
@@ -17,7 +18,7 @@ PUBLISH = $(DOTNET) publish src/BlockMount.Daemon -c Release -nodeReuse:false -p
 SOURCES = $(shell find src -name obj -prune -o -name bin -prune -o \( -name '*.cs' -o -name '*.csproj' \) -print) \
           Directory.Build.props Directory.Packages.props global.json .editorconfig
 
-.PHONY: build run test test-quick soak bench install uninstall aot format clean
+.PHONY: build run test test-quick soak bench bench-quick install uninstall aot format clean
 
 build: artifacts/blockmount
 	@:
@@ -45,6 +46,9 @@ soak:
 
 bench: build
 	@scripts/bench
+
+bench-quick: build
+	@scripts/bench --quick
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/lib/blockmount $(DESTDIR)$(PREFIX)/bin

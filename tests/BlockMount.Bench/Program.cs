@@ -1,66 +1,61 @@
+using System.Runtime.InteropServices;
+using BlockMount.Bench.Servers;
 using BlockMount.TestSupport;
 
 namespace BlockMount.Bench;
 
-/// <summary>Compares the release binary with Debian's QEMU and checks the floors of the first milestone.</summary>
+/// <summary>Compares the release binary with QEMU, nbdkit and the native file, and checks floors and goals. See scripts/bench.</summary>
 internal static class Program
 {
+    private const int Failed = 1;
+    private const int WrongCommandLine = 2;
+    private const int FloorsMissed = 3;
+    private const int Interrupted = 130;
+
     private static async Task<int> Main(string[] arguments)
     {
-        string? missing = Requirements.WhatIsMissing(Needs.Fuse | Needs.Release, "fio", "qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon");
+        string? missing = Requirements.WhatIsMissing(
+            Needs.Fuse | Needs.Release, "fio", "qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon", "nbdkit");
         if (missing is not null)
         {
-            Console.Error.WriteLine($"bench: {missing}");
-            return 1;
+            await Console.Error.WriteLineAsync($"bench: {missing}");
+            return Failed;
         }
 
-        BenchSettings settings = BenchSettings.Read(arguments);
-        string folder = Directory.CreateDirectory(Path.Combine(settings.Folder, $"blockmount-bench-{Environment.ProcessId}")).FullName;
+        using CancellationTokenSource stop = new();
+        // Neither signal ends the process: the run stops, and what it started and mounted is taken down first.
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, signal => Stop(signal, stop));
+        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, signal => Stop(signal, stop));
+        using PosixSignalRegistration hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal => Stop(signal, stop));
         try
         {
-            return await RunAsync(settings, folder);
+            BenchSettings settings = BenchSettings.Read(arguments, Environment.GetEnvironmentVariable);
+            await using BenchFolder folder = BenchFolder.Create(settings.Folder);
+            // Every command of the release binary that the harness runs sees daemons of this run, and no others.
+            Environment.SetEnvironmentVariable("BLOCKMOUNT_RUNTIME_DIR", Path.Combine(folder.FullPath, "run"));
+            return await new BenchSession(settings, folder).RunAsync(stop.Token) ? 0 : FloorsMissed;
         }
-        catch (InvalidOperationException error)
+        catch (FormatException error)
         {
-            Console.Error.WriteLine($"bench: {error.Message}");
-            return 1;
+            await Console.Error.WriteLineAsync($"bench: {error.Message}");
+            return WrongCommandLine;
         }
-        finally
+        catch (Exception) when (stop.IsCancellationRequested)
         {
-            Directory.Delete(folder, recursive: true);
+            // Ctrl-C reaches the programs in the foreground too, so that the first to end may have been one of them: no failure of its own.
+            await Console.Error.WriteLineAsync("bench: stopped");
+            return Interrupted;
+        }
+        catch (Exception error) when (error is InvalidOperationException or IOException or TimeoutException)
+        {
+            await Console.Error.WriteLineAsync($"bench: {error.Message}");
+            return Failed;
         }
     }
 
-    private static async Task<int> RunAsync(BenchSettings settings, string folder)
+    private static void Stop(PosixSignalContext signal, CancellationTokenSource stop)
     {
-        Console.WriteLine($"Making a 1 GiB image in {folder}");
-        string image = await BenchImages.FullAsync(folder);
-        Report report = new(settings);
-        Comparison comparison = new(settings, folder, image);
-        Console.WriteLine($"{"",-42} {"BlockMount",10} {"QEMU",10}");
-        foreach (Workload workload in Workload.All.Where(workload => Wanted(settings, workload.Name)))
-        {
-            report.Add(await comparison.MeasureAsync(workload));
-        }
-
-        if (Wanted(settings, "start"))
-        {
-            report.Add("From exec to a mount that answers", await StandAlone.StartMsAsync(folder, image, settings.Pairs), "ms", 200);
-        }
-
-        if (Wanted(settings, "memory"))
-        {
-            report.Add("Memory (RSS), 1 TiB image at depth 64 under random load", await StandAlone.ResidentMiBAsync(folder, settings.Seconds), "MiB", 200);
-        }
-
-        if (settings.Document is { } path)
-        {
-            await File.WriteAllTextAsync(path, await report.DocumentAsync());
-            Console.WriteLine($"Written: {path}");
-        }
-
-        return report.AllHold ? 0 : 3;
+        signal.Cancel = true;
+        stop.Cancel();
     }
-
-    private static bool Wanted(BenchSettings settings, string name) => name.Contains(settings.Filter, StringComparison.OrdinalIgnoreCase);
 }
