@@ -1,3 +1,4 @@
+using System.Buffers.Text;
 using System.Runtime.InteropServices;
 
 namespace BlockMount.Base.Interop;
@@ -11,6 +12,7 @@ public static unsafe partial class LibcThread
     // The runtime uses SIGRTMIN (34) itself; glibc keeps 32 and 33.
     private const int WakeSignal = 41;
 
+    private const int SCHED_OTHER = 0;
     private const int SCHED_BATCH = 3;
     private const int SCHED_IDLE = 5;
 
@@ -46,6 +48,28 @@ public static unsafe partial class LibcThread
     {
         // Zero: the calling thread.
         _ = SetClass(0, SCHED_BATCH);
+    }
+
+    /// <summary>Undoes <see cref="PreferThroughput"/> for the calling thread: SCHED_OTHER.</summary>
+    public static void PreferLatency() => _ = SetClass(0, SCHED_OTHER);
+
+    /// <summary>
+    /// Nanoseconds that the calling thread has waited for a processor since it began (proc(5), schedstat); 0 where the kernel does not tell.
+    /// </summary>
+    public static long RunDelay()
+    {
+        byte* text = stackalloc byte[128];
+        int fd = Libc.open("/proc/thread-self/schedstat", LinuxConstants.O_RDONLY | LinuxConstants.O_CLOEXEC, 0);
+        if (fd < 0)
+        {
+            return 0;
+        }
+
+        nint length = Libc.read(fd, text, 128);
+        _ = Libc.close(fd);
+        ReadOnlySpan<byte> stat = new(text, (int)Math.Max(length, 0));
+        int second = stat.IndexOf((byte)' ') + 1;
+        return second > 0 && Utf8Parser.TryParse(stat[second..], out long delay, out _) ? delay : 0;
     }
 
     /// <summary>

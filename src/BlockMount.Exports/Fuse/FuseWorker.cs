@@ -19,6 +19,9 @@ internal sealed class FuseWorker : IFuseReplier, IFuseServer
     private readonly Action<Exception?> _ended;
     private readonly Thread _thread;
 
+    // The thread's own.
+    private readonly ServingClass _class = new();
+
     // The thread itself and its waiting requests; whoever brings it to 0 closes the channel. Interlocked.
     private int _users = 1;
 
@@ -82,9 +85,9 @@ internal sealed class FuseWorker : IFuseReplier, IFuseServer
     private void Run()
     {
         _threadId = LibcThread.gettid();
-        // The kernel wakes a worker for each request, also when another one is about to take it: without this it would preempt the very
-        // thread that submits the next request, or the worker that serves.
-        LibcThread.PreferThroughput();
+        // The kernel wakes a worker for each request, also when another one is about to take it: in the normal class it would preempt the
+        // very thread that submits the next request, or the worker that serves.
+        _class.Begin();
         try
         {
             Serve();
@@ -125,6 +128,8 @@ internal sealed class FuseWorker : IFuseReplier, IFuseServer
                 request.Suspend(reply, this);
                 request = _requests.Get();
             }
+
+            _class.Served();
         }
 
         _requests.Return(request);

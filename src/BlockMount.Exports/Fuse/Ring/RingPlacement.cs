@@ -31,6 +31,8 @@ internal sealed class RingPlacement
     private long _dwell = s_dwellMin;
 
     // The ring's thread alone.
+    private readonly ServingClass _class = new();
+    private bool _wasConfined;
     private int _waits;
     private long _completions;
 
@@ -55,7 +57,7 @@ internal sealed class RingPlacement
     /// <summary>Begins to place the calling thread.</summary>
     internal void Attach()
     {
-        LibcThread.PreferThroughput();
+        _class.Begin();
         Volatile.Write(ref _threadId, LibcThread.gettid());
     }
 
@@ -64,6 +66,7 @@ internal sealed class RingPlacement
     {
         Volatile.Write(ref _progress, _progress + 1);
         _completions += completions;
+        ChooseClass();
         if (++_waits == WindowWaits)
         {
             double mean = (double)_completions / _waits;
@@ -87,6 +90,24 @@ internal sealed class RingPlacement
                 LibcThread.Unconfine(_threadId);
                 Volatile.Write(ref _isConfined, false);
             }
+        }
+    }
+
+    // While it is confined, its class is part of that.
+    private void ChooseClass()
+    {
+        if (IsConfined)
+        {
+            _wasConfined = true;
+        }
+        else if (_wasConfined)
+        {
+            _wasConfined = false;
+            _class.Begin();
+        }
+        else
+        {
+            _class.Served();
         }
     }
 
