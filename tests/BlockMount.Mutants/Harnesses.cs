@@ -1,11 +1,11 @@
-using BlockMount.TestSupport.Crash;
-using BlockMount.TestSupport.Model;
-using BlockMount.TestSupport.Mutants;
-using BlockMount.TestSupport.Simulation;
 using BlockMount.Tests.FailNth;
 using BlockMount.Tests.Model;
 using BlockMount.Tests.PowerCut;
 using BlockMount.Tests.Simulation;
+using BlockMount.TestSupport.Crash;
+using BlockMount.TestSupport.Model;
+using BlockMount.TestSupport.Mutants;
+using BlockMount.TestSupport.Simulation;
 
 namespace BlockMount.Mutants;
 

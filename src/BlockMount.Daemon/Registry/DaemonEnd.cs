@@ -1,5 +1,5 @@
-using BlockMount.Base;
 using System.Diagnostics;
+using BlockMount.Base;
 
 namespace BlockMount.Daemon.Registry;
 

@@ -114,7 +114,8 @@ public static class DamageCatalog
         {
             i.SetLength(i.Length - 100);
             i.SetL2(1, ((ulong)i.End - 0x800) | Copied);
-        }) { Dropped = [540] };
+        })
+        { Dropped = [540] };
         yield return new DamageCase("L2 entry has reserved bits", "4k", i => i.SetL2(1, i.L2(1) | 2 | (1UL << 60)));
         yield return new DamageCase("zero bit in version 2", "v2", i => i.SetL2(1, i.L2(1) | 1)) { QemuDiffers = "QEMU reads the reserved bit 0 of version 2 as zeros and does not report it" };
         yield return new DamageCase("two L2 entries to one cluster", "4k", i => i.SetL2(2, i.L2(1))) { Dropped = [2] };
@@ -126,7 +127,8 @@ public static class DamageCatalog
             i.SetRefcount(i.Data(1), 2);
             i.SetL2(1, i.L2(1) & ~Copied);
             i.SetL2(2, i.L2(1));
-        }) { Dropped = [2] };
+        })
+        { Dropped = [2] };
         yield return new DamageCase("L2 entry to the header", "4k", i => i.SetL2(2, Copied | 0x1000));
         yield return new DamageCase("L2 entry to its own table", "4k", i => i.SetL2(2, (ulong)i.L2Table(0) | Copied));
         yield return new DamageCase("L2 entry to the L1 table", "4k", i => i.SetL2(2, (ulong)i.L1Offset | Copied));
@@ -136,7 +138,8 @@ public static class DamageCatalog
             i.SetRefcount(i.L1Offset, 2);
             i.SetRefcount(i.Data(2), 0);
             i.SetL2(2, (ulong)i.L1Offset);
-        }) { QemuDiffers = "QEMU compares counts only: an L1 table that is guest data as well has the right one" };
+        })
+        { QemuDiffers = "QEMU compares counts only: an L1 table that is guest data as well has the right one" };
         yield return new DamageCase("L2 table is noise", "4k", i => i.Scribble(i.L2Table(0), 4096)) { Dropped = [.. Enumerable.Range(0, 512)] };
         yield return new DamageCase("L2 table is noise", "512", i => i.Scribble(i.L2Table(0), 512)) { Dropped = [.. Enumerable.Range(0, 64)] };
         yield return new DamageCase("preallocated zero cluster misaligned", "zeros", i => i.SetL2(5, i.L2(5) + 0x600));
@@ -168,7 +171,8 @@ public static class DamageCatalog
         {
             i.SetL2(1, i.L2(1) + 0x200);
             i.SetSubclusters(1, 0xffffffff00000000);
-        }) { Dropped = [1] };
+        })
+        { Dropped = [1] };
         yield return new DamageCase("COPIED cleared with subclusters", "subclusters", i => i.SetL2(1, i.L2(1) & ~Copied));
     }
 
@@ -188,7 +192,8 @@ public static class DamageCatalog
             i.SetU32(place + 36, 0);
             i.SetU32(place + 12, (1 << 16) | 1);
             i.SetU64(place + 40, 0x3278000000000000);
-        }) { DroppedSnapshots = ["snapshot1"] };
+        })
+        { DroppedSnapshots = ["snapshot1"] };
         yield return new DamageCase("snapshot with too much extra data", "snapshots", i => i.SetU32(i.Snapshot(1) + 36, 2000)) { DroppedSnapshots = ["snapshot1"] };
         yield return new DamageCase("snapshot table outside the file", "snapshots", i => i.SetU64(64, (ulong)i.End + 0x100000)) { DroppedSnapshots = ["snapshot0", "snapshot1"] };
         yield return new DamageCase("snapshot forgotten", "snapshots", i => i.SetU32(60, 1)) { DroppedSnapshots = ["snapshot1"] };
@@ -242,7 +247,8 @@ public static class DamageCatalog
         {
             i.SetU64(72, 1);
             i.SetL2(3, 0);
-        }) { Dropped = [3] };
+        })
+        { Dropped = [3] };
         yield return new DamageCase("corrupt bit", "4k", i => i.SetU64(72, 2));
         yield return new DamageCase("corrupt bit and a wrong refcount", "4k", i =>
         {
@@ -263,7 +269,8 @@ public static class DamageCatalog
             i.SetL2(6, Far | Copied);
             i.SetL2(7, i.L2(7) ^ Copied);
             i.SetRefcount(i.L2Table(1), 5);
-        }) { Dropped = [3, 4] };
+        })
+        { Dropped = [3, 4] };
         yield return new DamageCase("header has an L1 table that is too short", "4k", i => i.SetU32(36, 1));
     }
 }

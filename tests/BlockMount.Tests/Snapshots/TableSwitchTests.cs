@@ -6,11 +6,11 @@ using BlockMount.Formats.Qcow2.Bitmaps;
 using BlockMount.Formats.Qcow2.Check;
 using BlockMount.Formats.Qcow2.Metadata;
 using BlockMount.Formats.Qcow2.OnDisk;
+using BlockMount.Tests.Formats.Qcow2;
+using BlockMount.Tests.Formats.Qcow2.Bitmaps;
 using BlockMount.TestSupport;
 using BlockMount.TestSupport.Images;
 using BlockMount.TestSupport.Model;
-using BlockMount.Tests.Formats.Qcow2;
-using BlockMount.Tests.Formats.Qcow2.Bitmaps;
 using Xunit;
 
 namespace BlockMount.Tests.Snapshots;

@@ -134,7 +134,8 @@ internal sealed class DirectoryOnDisk
             await _writer.RewriteHeaderAsync(header => location is { } run
                 ? header.WithExtension(
                     HeaderExtensionType.Bitmaps, new BitmapsExtension((uint)count, (ulong)length, (ulong)_geometry.OffsetOf(run.Start)).ToBytes())
-                    with { AutoclearFeatures = header.AutoclearFeatures | FeatureBits.Bitmaps }
+                    with
+                { AutoclearFeatures = header.AutoclearFeatures | FeatureBits.Bitmaps }
                 : header.WithExtension(HeaderExtensionType.Bitmaps, null) with { AutoclearFeatures = header.AutoclearFeatures & ~FeatureBits.Bitmaps });
         }
         catch (ImageFormatException)
