@@ -57,7 +57,9 @@ public sealed class FuseLifetimeTests
         await disk.Export.DisposeAsync().AsTask().WaitAsync(s_limit);
 
         Assert.Empty(MountsOn(disk.Path));
-        Assert.ThrowsAny<IOException>(() => client.ReadByte());
+        // ENOTCONN, or ECANCELED over io_uring, which .NET has another exception for.
+        Exception? cutOff = Record.Exception(() => client.ReadByte());
+        Assert.True(cutOff is IOException or OperationCanceledException, $"{cutOff}");
     }
 
     [RequiresFuseFact]

@@ -3,9 +3,10 @@ using System.Runtime.InteropServices;
 using BlockMount.Exports.Fuse;
 using Xunit;
 
-namespace BlockMount.Tests.Exports.Fuse;
+namespace BlockMount.Interop.Fuse;
 
 /// <summary>A serving thread beside a busy one, on the same processor.</summary>
+[Collection(RunAlone.Name)]
 public sealed unsafe partial class ServingClassTests
 {
     private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(60);
