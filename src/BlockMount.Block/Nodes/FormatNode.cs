@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using BlockMount.Base;
 using BlockMount.Base.Buffers;
+using BlockMount.Block.Index;
 using BlockMount.Formats;
 
 namespace BlockMount.Block.Nodes;
@@ -15,6 +16,10 @@ public sealed class FormatNode : Node
     private readonly Node? _backing;
     private readonly CopyOnWrite _copyOnWrite;
     private readonly AlignedBufferPool _buffers = AlignedBufferPool.Shared;
+
+    // Replaced only under exclusive use. Null: reads go to the backing node.
+    private ChainIndex? _index;
+    private long _indexBytes;
 
     /// <summary>Takes over <paramref name="driver"/> and <paramref name="backing"/>.</summary>
     public FormatNode(string name, string fileName, FormatDriver driver, Node? backing)
@@ -52,6 +57,22 @@ public sealed class FormatNode : Node
 
     /// <inheritdoc/>
     public override IInternalSnapshots? Snapshots => _driver.Snapshots;
+
+    /// <inheritdoc/>
+    public override long IndexBytes => _indexBytes;
+
+    /// <summary>Where this image's bytes are; for an index above, which moves them itself.</summary>
+    internal FormatDriver Driver => _driver;
+
+    /// <summary>The map of what lies below; null if there is none.</summary>
+    internal ChainIndex? Index => _index;
+
+    /// <inheritdoc/>
+    public override void IndexBelow(long bytes)
+    {
+        _indexBytes = bytes;
+        _index = _backing is null ? null : ChainIndex.TryCreate(_backing, bytes);
+    }
 
     /// <inheritdoc/>
     public override async ValueTask ReadAsync(long offset, Memory<byte> buffer)
@@ -236,7 +257,7 @@ public sealed class FormatNode : Node
         part.Span[fromBacking..].Clear();
         if (fromBacking > 0)
         {
-            await _backing!.ReadAsync(offset, part[..fromBacking]);
+            await (_index is null ? _backing!.ReadAsync(offset, part[..fromBacking]) : _index.ReadAsync(offset, part[..fromBacking]));
         }
     }
 
@@ -247,7 +268,14 @@ public sealed class FormatNode : Node
             return new BlockStatus(length, IsZero: true, IsAllocated: false, Depth: 0);
         }
 
-        BlockStatus below = await _backing.StatusAsync(offset, Math.Min(length, _backing.Size - offset), purpose);
+        length = Math.Min(length, _backing.Size - offset);
+        if (purpose == MapPurpose.Transfer && _index is not null)
+        {
+            (long covered, bool isZero) = await _index.FindZerosAsync(offset, length);
+            return new BlockStatus(covered, isZero, IsAllocated: !isZero, Depth: isZero ? 0 : 2);
+        }
+
+        BlockStatus below = await _backing.StatusAsync(offset, length, purpose);
         return below with { Depth = below.Depth == 0 ? 0 : below.Depth + 1 };
     }
 

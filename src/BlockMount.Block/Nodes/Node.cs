@@ -36,6 +36,18 @@ public abstract class Node : IAsyncDisposable
     /// <summary>Snapshots inside the image; null where there are none to be had. Changes need a drained device.</summary>
     public virtual IInternalSnapshots? Snapshots => null;
 
+    /// <summary>Bytes that <see cref="IndexBelow"/> was given; 0 while reads go from node to node.</summary>
+    public virtual long IndexBytes => 0;
+
+    /// <summary>
+    /// From now on what shows through from below is found in one map of all nodes below this one, which starts empty; an earlier map is dropped. Only the
+    /// root of a graph has one. Nodes that show nothing through ignore it. Needs a drained device, and is due whenever the graph below has changed.
+    /// </summary>
+    /// <param name="bytes">Memory for the map; 0 for none.</param>
+    public virtual void IndexBelow(long bytes)
+    {
+    }
+
     /// <summary>Fills the buffer (not empty).</summary>
     public abstract ValueTask ReadAsync(long offset, Memory<byte> buffer);
 
@@ -61,7 +73,7 @@ public abstract class Node : IAsyncDisposable
 
     /// <summary>
     /// Status of the range's first bytes; the answer covers 1 to <paramref name="length"/> bytes. With
-    /// <see cref="MapPurpose.Transfer"/> holes of host files may be taken for data.
+    /// <see cref="MapPurpose.Transfer"/> holes of host files may be taken for data, and what a backing file holds may come without its exact depth.
     /// </summary>
     public abstract ValueTask<BlockStatus> StatusAsync(long offset, long length, MapPurpose purpose);
 

@@ -25,6 +25,8 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
 
     public override MapLease EnterLease() => Inner.EnterLease();
 
+    public override bool TryMapCached(long offset, long length, out Mapping mapping) => Inner.TryMapCached(offset, length, out mapping);
+
     public override ValueTask ReadCompressedAsync(Mapping mapping, long offset, Memory<byte> buffer) =>
         Inner.ReadCompressedAsync(mapping, offset, buffer);
 
