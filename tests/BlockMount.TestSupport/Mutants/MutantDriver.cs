@@ -3,7 +3,7 @@ using BlockMount.Formats;
 namespace BlockMount.TestSupport.Mutants;
 
 /// <summary>Passes every call on to the driver below, which it owns. A mutant overrides what it gets wrong.</summary>
-internal class MutantDriver(FormatDriver inner) : FormatDriver
+public class MutantDriver(FormatDriver inner) : FormatDriver
 {
     public override string FormatName => Inner.FormatName;
 
