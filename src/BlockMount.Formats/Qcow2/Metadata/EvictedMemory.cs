@@ -8,7 +8,7 @@ namespace BlockMount.Formats.Qcow2.Metadata;
 /// </summary>
 internal static class EvictedMemory
 {
-    private const long BytesPerCollection = 32 << 20;
+    private const long BytesPerCollection = 12 << 20;
 
     private static long s_bytes;
 
