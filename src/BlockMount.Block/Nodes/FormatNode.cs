@@ -206,20 +206,10 @@ public sealed class FormatNode : Node
     /// <inheritdoc/>
     public override async ValueTask<BlockStatus> StatusAsync(long offset, long length, MapPurpose purpose)
     {
-        using MapLease lease = _driver.EnterLease();
-        Mapping mapping = await _driver.MapAsync(offset, length, purpose);
-        switch (mapping.Kind)
-        {
-            case MappingKind.Data:
-            case MappingKind.Compressed:
-                return new BlockStatus(mapping.Length, IsZero: false, IsAllocated: true, Depth: 1);
-            case MappingKind.Zero:
-                return new BlockStatus(mapping.Length, IsZero: true, IsAllocated: mapping.File is not null, Depth: 1);
-            case MappingKind.Backing:
-                return await BackingStatusAsync(offset, mapping.Length, purpose);
-            default:
-                throw new UnreachableException();
-        }
+        Mapping mapping = await ChainStatus.MapAsync(_driver, offset, length, purpose);
+        return mapping.Kind == MappingKind.Backing
+            ? await BackingStatusAsync(offset, mapping.Length, purpose)
+            : ChainStatus.StatusOf(mapping, depth: 1);
     }
 
     /// <inheritdoc/>
@@ -263,20 +253,13 @@ public sealed class FormatNode : Node
 
     private async ValueTask<BlockStatus> BackingStatusAsync(long offset, long length, MapPurpose purpose)
     {
-        if (_backing is null || offset >= _backing.Size)
+        if (purpose == MapPurpose.Transfer && _index is not null && offset < _backing!.Size)
         {
-            return new BlockStatus(length, IsZero: true, IsAllocated: false, Depth: 0);
-        }
-
-        length = Math.Min(length, _backing.Size - offset);
-        if (purpose == MapPurpose.Transfer && _index is not null)
-        {
-            (long covered, bool isZero) = await _index.FindZerosAsync(offset, length);
+            (long covered, bool isZero) = await _index.FindZerosAsync(offset, Math.Min(length, _backing.Size - offset));
             return new BlockStatus(covered, isZero, IsAllocated: !isZero, Depth: isZero ? 0 : 2);
         }
 
-        BlockStatus below = await _backing.StatusAsync(offset, length, purpose);
-        return below with { Depth = below.Depth == 0 ? 0 : below.Depth + 1 };
+        return await ChainStatus.FindAsync(_backing, depth: 2, offset, length, purpose);
     }
 
     // Whole clusters at once, parts of clusters one by one: what a driver zeroes in one call.

@@ -1,6 +1,5 @@
 using BlockMount.Base;
 using BlockMount.Block.Devices;
-using BlockMount.Block.Nodes;
 using BlockMount.Formats;
 using BlockMount.TestSupport;
 using BlockMount.TestSupport.Images;
