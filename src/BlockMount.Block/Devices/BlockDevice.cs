@@ -364,10 +364,10 @@ public sealed class BlockDevice : IAsyncDisposable
         });
     }
 
-    // The one place where an index is dropped. The graph may be another one now; the memory goes with the root.
+    // The one place where an index is dropped. The graph may be another one now; memory that the new root was not given goes over from the old one.
     private void DropIndex(Node rootBefore)
     {
-        long bytes = rootBefore.IndexBytes;
+        long bytes = _root.IndexBytes > 0 ? _root.IndexBytes : rootBefore.IndexBytes;
         if (rootBefore != _root)
         {
             rootBefore.IndexBelow(0);

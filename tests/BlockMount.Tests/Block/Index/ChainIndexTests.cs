@@ -93,6 +93,15 @@ public sealed class ChainIndexTests
         Assert.Equal((0, Plenty), (before.IndexBytes, device.Root.IndexBytes));
         Assert.Null(((FormatNode)before).Index);
         Assert.NotNull(((FormatNode)device.Root).Index);
+
+        // Unless the new root has been given memory of its own.
+        await device.RunDrainedAsync(async old =>
+        {
+            await old.DisposeAsync();
+            return await OverRawAsync(fill: 3, indexBytes: 8192);
+        });
+        Assert.Equal(3, await ByteAsync(device, 4096));
+        Assert.Equal(8192, device.Root.IndexBytes);
     }
 
     // Proves that the test above could fail: a chain that changes although nobody says so is still read as it was.
