@@ -5,7 +5,7 @@ namespace BlockMount.Interop.Serving;
 
 /// <summary>
 /// A chain of many layers that qemu-img and qemu-io made, each of another kind and length: through a mount it reads as qemu-img convert reads it, the first
-/// time and the second, while the active layer is written to and after it was resized; and the image is clean afterwards.
+/// time and the second, while the active layer is written to; and the image is clean afterwards.
 /// </summary>
 public sealed class DeepChainTests : ServedImageFixture
 {
