@@ -68,6 +68,20 @@ public abstract class FormatDriver : IAsyncDisposable
         return MapCoreAsync(offset, length, purpose);
     }
 
+    /// <summary>
+    /// <see cref="MapAsync"/> with <see cref="MapPurpose.Transfer"/>, answered from what is in memory or not at all: reads nothing, waits for nothing, and
+    /// never throws. For images that are open read-only.
+    /// </summary>
+    /// <returns>
+    /// False if nothing can be said without loading metadata, or because it is damaged; then <see cref="Mapping.Length"/> tells for how many bytes,
+    /// 1 to <paramref name="length"/>, and <see cref="MapAsync"/> tells the rest.
+    /// </returns>
+    public virtual bool TryMapCached(long offset, long length, out Mapping mapping)
+    {
+        mapping = new Mapping(MappingKind.Backing, length);
+        return false;
+    }
+
     /// <summary>Fills <paramref name="buffer"/> with the guest bytes at <paramref name="offset"/> that <paramref name="mapping"/> (Compressed) covers.</summary>
     public virtual ValueTask ReadCompressedAsync(Mapping mapping, long offset, Memory<byte> buffer) =>
         throw new UnreachableException();

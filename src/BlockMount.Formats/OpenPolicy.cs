@@ -20,7 +20,7 @@ public sealed class OpenPolicy
     private const string SharedMemoryRoot = "/dev/shm";
 
     /// <summary>Images in one chain, the active layer included.</summary>
-    public int DepthMax { get; init; } = 200;
+    public int DepthMax { get; init; } = 256;
 
     /// <summary>False refuses every reference: an image of unknown origin must stand for itself.</summary>
     public bool AllowReferences { get; init; } = true;

@@ -332,12 +332,15 @@ public sealed class BlockDevice : IAsyncDisposable
     {
         using AsyncMutex.Releaser held = await _exclusive.LockAsync();
         await _gate.CloseAsync();
+        Node before = _root;
         try
         {
-            _root = await change(_root);
+            _root = await change(before);
         }
         finally
         {
+            // Also after a failure: nobody can say how far the change got.
+            DropIndex(before);
             _gate.Open();
         }
     }
@@ -359,6 +362,18 @@ public sealed class BlockDevice : IAsyncDisposable
                 Errno.EOPNOTSUPP, $"snapshot of '{Name}', whose format {root.DriverName} keeps none", "Use an overlay: 'blockmount create -f qcow2 -b IMAGE -F FORMAT NEW'"));
             return root;
         });
+    }
+
+    // The one place where an index is dropped. The graph may be another one now; memory that the new root was not given goes over from the old one.
+    private void DropIndex(Node rootBefore)
+    {
+        long bytes = _root.IndexBytes > 0 ? _root.IndexBytes : rootBefore.IndexBytes;
+        if (rootBefore != _root)
+        {
+            rootBefore.IndexBelow(0);
+        }
+
+        _root.IndexBelow(bytes);
     }
 
     private async ValueTask FlushInsideAsync()

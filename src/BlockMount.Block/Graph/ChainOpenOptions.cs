@@ -48,8 +48,8 @@ public sealed record ChainOpenOptions
     public bool DiscardToHost { get; init; } = true;
 
     /// <summary>
-    /// Memory for cached metadata in bytes, all images of the chain together (<see cref="CacheBudget"/>), unless <see cref="Qcow2"/> says another
-    /// total. Sizes that are given there for single caches of the active layer come off it first.
+    /// Memory for cached metadata in bytes: the caches of all images of the chain and the index over them together (<see cref="MetadataBudget"/>), unless
+    /// <see cref="Qcow2"/> says another total. Sizes that are given there for single caches of the active layer come off it first.
     /// </summary>
     public long MetadataCacheBytes { get; init; } = 64L << 20;
 

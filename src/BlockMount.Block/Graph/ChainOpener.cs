@@ -14,8 +14,6 @@ namespace BlockMount.Block.Graph;
 /// </summary>
 public sealed class ChainOpener
 {
-    private const int LeastShareBelow = 4;
-
     private readonly IStorageOpener _files;
     private readonly OpenPolicy _policy;
 
@@ -72,19 +70,20 @@ public sealed class ChainOpener
     // From the base up, because a node is made with what is below it. A loop and no recursion: chains may be deep.
     private static async ValueTask<Node> MakeNodesAsync(BackingChain chain, ChainOpenOptions options)
     {
-        long[] cacheBytes = CacheBytes(chain.Links, options);
+        MetadataBudget budget = MetadataBudget.Divide(chain.Links, options);
         Node? node = null;
         try
         {
             for (int i = chain.Links.Count - 1; i >= 0; i--)
             {
                 ChainLink link = chain.Links[i];
-                FormatDriver driver = await MakeDriverAsync(chain, i, options, cacheBytes[i]);
+                FormatDriver driver = await MakeDriverAsync(chain, i, options, budget.CacheBytes[i]);
                 string name = i == 0 ? options.NodeName : $"{options.NodeName}-{i}";
                 node = new FormatNode(name, link.Path, driver, node);
             }
 
-            return node!;
+            node!.IndexBelow(budget.IndexBytes);
+            return node;
         }
         catch
         {
@@ -95,27 +94,6 @@ public sealed class ChainOpener
 
             throw;
         }
-    }
-
-    // What each image may keep in memory. Sizes that the user gave for single caches of the active layer count, whatever it needs; then the images
-    // below still get a part that lets them work.
-    private static long[] CacheBytes(IReadOnlyList<ChainLink> links, ChainOpenOptions options)
-    {
-        Qcow2RuntimeOptions asked = options.Qcow2;
-        long total = asked.CacheBytes ?? options.MetadataCacheBytes;
-        List<long> needed = [.. links.Select((link, index) =>
-            link.Header is { } header ? CacheSizes.Needed(header, readOnly: index > 0 || options.ReadOnly) : 0)];
-        long explicitly = (asked.L2CacheBytes ?? 0) + (asked.RefcountCacheBytes ?? 0);
-        if (explicitly == 0)
-        {
-            return CacheBudget.Share(needed, total);
-        }
-
-        // With one of the two sizes given, the other cache takes its part of what is left.
-        long top = asked is { L2CacheBytes: not null, RefcountCacheBytes: not null } ? 0 : Math.Max(needed[0] - explicitly, 0);
-        long[] shares = CacheBudget.Share([top, .. needed.Skip(1)], Math.Max(total - explicitly, total / LeastShareBelow));
-        shares[0] += explicitly;
-        return shares;
     }
 
     // A driver that is made owns its files; before that the chain does.

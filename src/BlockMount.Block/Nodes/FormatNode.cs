@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using BlockMount.Base;
 using BlockMount.Base.Buffers;
+using BlockMount.Block.Index;
 using BlockMount.Formats;
 
 namespace BlockMount.Block.Nodes;
@@ -15,6 +16,10 @@ public sealed class FormatNode : Node
     private readonly Node? _backing;
     private readonly CopyOnWrite _copyOnWrite;
     private readonly AlignedBufferPool _buffers = AlignedBufferPool.Shared;
+
+    // Replaced only under exclusive use. Null: reads go to the backing node.
+    private ChainIndex? _index;
+    private long _indexBytes;
 
     /// <summary>Takes over <paramref name="driver"/> and <paramref name="backing"/>.</summary>
     public FormatNode(string name, string fileName, FormatDriver driver, Node? backing)
@@ -55,6 +60,22 @@ public sealed class FormatNode : Node
 
     /// <inheritdoc/>
     public override IInternalSnapshots? Snapshots => _driver.Snapshots;
+
+    /// <inheritdoc/>
+    public override long IndexBytes => _indexBytes;
+
+    /// <summary>Where this image's bytes are; for an index above, which moves them itself.</summary>
+    internal FormatDriver Driver => _driver;
+
+    /// <summary>The map of what lies below; null if there is none.</summary>
+    internal ChainIndex? Index => _index;
+
+    /// <inheritdoc/>
+    public override void IndexBelow(long bytes)
+    {
+        _indexBytes = bytes;
+        _index = _backing is null ? null : ChainIndex.TryCreate(_backing, bytes);
+    }
 
     /// <inheritdoc/>
     public override async ValueTask ReadAsync(long offset, Memory<byte> buffer)
@@ -188,20 +209,10 @@ public sealed class FormatNode : Node
     /// <inheritdoc/>
     public override async ValueTask<BlockStatus> StatusAsync(long offset, long length, MapPurpose purpose)
     {
-        using MapLease lease = _driver.EnterLease();
-        Mapping mapping = await _driver.MapAsync(offset, length, purpose);
-        switch (mapping.Kind)
-        {
-            case MappingKind.Data:
-            case MappingKind.Compressed:
-                return new BlockStatus(mapping.Length, IsZero: false, IsAllocated: true, Depth: 1);
-            case MappingKind.Zero:
-                return new BlockStatus(mapping.Length, IsZero: true, IsAllocated: mapping.File is not null, Depth: 1);
-            case MappingKind.Backing:
-                return await BackingStatusAsync(offset, mapping.Length, purpose);
-            default:
-                throw new UnreachableException();
-        }
+        Mapping mapping = await ChainStatus.MapAsync(_driver, offset, length, purpose);
+        return mapping.Kind == MappingKind.Backing
+            ? await BackingStatusAsync(offset, mapping.Length, purpose)
+            : ChainStatus.StatusOf(mapping, depth: 1);
     }
 
     /// <inheritdoc/>
@@ -239,19 +250,19 @@ public sealed class FormatNode : Node
         part.Span[fromBacking..].Clear();
         if (fromBacking > 0)
         {
-            await _backing!.ReadAsync(offset, part[..fromBacking]);
+            await (_index is null ? _backing!.ReadAsync(offset, part[..fromBacking]) : _index.ReadAsync(offset, part[..fromBacking]));
         }
     }
 
     private async ValueTask<BlockStatus> BackingStatusAsync(long offset, long length, MapPurpose purpose)
     {
-        if (_backing is null || offset >= _backing.Size)
+        if (purpose == MapPurpose.Transfer && _index is not null && offset < _backing!.Size)
         {
-            return new BlockStatus(length, IsZero: true, IsAllocated: false, Depth: 0);
+            (long covered, bool isZero) = await _index.FindZerosAsync(offset, Math.Min(length, _backing.Size - offset));
+            return new BlockStatus(covered, isZero, IsAllocated: !isZero, Depth: isZero ? 0 : 2);
         }
 
-        BlockStatus below = await _backing.StatusAsync(offset, Math.Min(length, _backing.Size - offset), purpose);
-        return below with { Depth = below.Depth == 0 ? 0 : below.Depth + 1 };
+        return await ChainStatus.FindAsync(_backing, depth: 2, offset, length, purpose);
     }
 
     // Whole clusters at once, parts of clusters one by one: what a driver zeroes in one call.

@@ -39,6 +39,18 @@ public abstract class Node : IAsyncDisposable
     /// <summary>The host file whose bytes are what this node shows, each at its own offset; null where that is not so. Still owned by the node.</summary>
     public virtual Storage.StorageFile? FlatFile => null;
 
+    /// <summary>Bytes that <see cref="IndexBelow"/> was given; 0 while reads go from node to node.</summary>
+    public virtual long IndexBytes => 0;
+
+    /// <summary>
+    /// From now on what shows through from below is found in one map of all nodes below this one, which starts empty; an earlier map is dropped. Only the
+    /// root of a graph has one. Nodes that show nothing through ignore it. Needs a drained device, and is due whenever the graph below has changed.
+    /// </summary>
+    /// <param name="bytes">Memory for the map; 0 for none.</param>
+    public virtual void IndexBelow(long bytes)
+    {
+    }
+
     /// <summary>Fills the buffer (not empty).</summary>
     public abstract ValueTask ReadAsync(long offset, Memory<byte> buffer);
 
@@ -64,7 +76,7 @@ public abstract class Node : IAsyncDisposable
 
     /// <summary>
     /// Status of the range's first bytes; the answer covers 1 to <paramref name="length"/> bytes. With
-    /// <see cref="MapPurpose.Transfer"/> holes of host files may be taken for data.
+    /// <see cref="MapPurpose.Transfer"/> holes of host files may be taken for data, and what a backing file holds may come without its exact depth.
     /// </summary>
     public abstract ValueTask<BlockStatus> StatusAsync(long offset, long length, MapPurpose purpose);
 

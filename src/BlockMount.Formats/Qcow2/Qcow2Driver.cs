@@ -102,6 +102,9 @@ public sealed class Qcow2Driver : FormatDriver
     public override MapLease EnterLease() => _write is null ? default : _write.Epoch.Enter();
 
     /// <inheritdoc/>
+    public override bool TryMapCached(long offset, long length, out Mapping mapping) => _lookup.TryMapCached(offset, length, out mapping);
+
+    /// <inheritdoc/>
     public override ValueTask ReadCompressedAsync(Mapping mapping, long offset, Memory<byte> buffer) =>
         _image.Compressed.ReadAsync(mapping, _geometry.OffsetInCluster(offset), buffer);
 

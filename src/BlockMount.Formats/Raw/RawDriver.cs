@@ -43,6 +43,13 @@ public sealed class RawDriver : FormatDriver
     public override MapLease EnterLease() => default;
 
     /// <inheritdoc/>
+    public override bool TryMapCached(long offset, long length, out Mapping mapping)
+    {
+        mapping = new Mapping(MappingKind.Data, length, _file, offset);
+        return true;
+    }
+
+    /// <inheritdoc/>
     public override ValueTask CommitWriteAsync(PendingAllocation allocation) =>
         throw new System.Diagnostics.UnreachableException("raw never allocates");
 

@@ -50,6 +50,12 @@ public sealed record ImageGeometry
     /// <summary>Two slices in each cache instead of plenty.</summary>
     public bool TinyCache { get; init; } = true;
 
+    /// <summary>
+    /// Memory of the index over the backing images, in bytes: mostly so little that it forgets all the time. It follows from the size, so that a seed still means
+    /// the chain that it meant before there was an index.
+    /// </summary>
+    public long IndexBytes => ((Size >> 9) & 3) switch { 0 => 0, 1 => 512, 2 => 2048, _ => 1 << 20 };
+
     /// <summary>Freed clusters are punched out of the host file.</summary>
     public bool DiscardToHost { get; init; } = true;
 

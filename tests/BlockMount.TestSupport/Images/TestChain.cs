@@ -87,7 +87,9 @@ public sealed class TestChain
             below = await OpenBackingAsync();
             FormatDriver driver = await OpenDriverAsync(top, readOnly: false, data);
             driver = mutant?.Wrap(driver) ?? driver;
-            return new TestDisk(new BlockDevice("test", new FormatNode(top.Name, top.Name, driver, below), readOnly: false), driver, canCompress: data is null);
+            FormatNode node = new(top.Name, top.Name, driver, below);
+            node.IndexBelow(Geometry.IndexBytes);
+            return new TestDisk(new BlockDevice("test", node, readOnly: false), driver, canCompress: data is null);
         }
         catch
         {

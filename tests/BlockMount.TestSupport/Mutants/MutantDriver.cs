@@ -3,7 +3,7 @@ using BlockMount.Formats;
 namespace BlockMount.TestSupport.Mutants;
 
 /// <summary>Passes every call on to the driver below, which it owns. A mutant overrides what it gets wrong.</summary>
-internal class MutantDriver(FormatDriver inner) : FormatDriver
+public class MutantDriver(FormatDriver inner) : FormatDriver
 {
     public override string FormatName => Inner.FormatName;
 
@@ -24,6 +24,8 @@ internal class MutantDriver(FormatDriver inner) : FormatDriver
     protected FormatDriver Inner { get; } = inner;
 
     public override MapLease EnterLease() => Inner.EnterLease();
+
+    public override bool TryMapCached(long offset, long length, out Mapping mapping) => Inner.TryMapCached(offset, length, out mapping);
 
     public override ValueTask ReadCompressedAsync(Mapping mapping, long offset, Memory<byte> buffer) =>
         Inner.ReadCompressedAsync(mapping, offset, buffer);

@@ -41,24 +41,24 @@ public sealed class ChainOpenerTests : IDisposable
     }
 
     [Fact]
-    public async Task Open_200Images_Works()
+    public async Task Open_256Images_Works()
     {
         await CreateAsync("0", null, null);
-        for (int i = 1; i < 200; i++)
+        for (int i = 1; i < 256; i++)
         {
             await CreateAsync($"{i}", $"{i - 1}", "qcow2");
         }
 
-        await using (Node node = await OpenAsync("199", new ChainOpenOptions()))
+        await using (Node node = await OpenAsync("255", new ChainOpenOptions()))
         {
             await node.ReadAsync(0, new byte[512]);
-            Assert.Equal(200, Names(node).Count);
-            Assert.Equal(200, _files.Open);
+            Assert.Equal(256, Names(node).Count);
+            Assert.Equal(256, _files.Open);
         }
 
-        await CreateAsync("200", "199", "qcow2");
-        BlockMountException e = await FailAsync("200", new ChainOpenOptions());
-        Assert.Contains("more than 200 images", e.Message, StringComparison.Ordinal);
+        await CreateAsync("256", "255", "qcow2");
+        BlockMountException e = await FailAsync("256", new ChainOpenOptions());
+        Assert.Contains("more than 256 images", e.Message, StringComparison.Ordinal);
     }
 
     [Theory]

@@ -46,8 +46,38 @@ public sealed class MappingLookup
             return false;
         }
 
-        mapping = Decode(slice, index, offset, length);
+        mapping = Decode(slice, index, _tables.Read(slice, index), offset, length);
         return true;
+    }
+
+    /// <summary>
+    /// As <see cref="TryMap"/>, for somebody who only looks ahead: damage counts as not cached, and is reported to whoever needs the place. On false the
+    /// mapping's length tells for how many bytes nothing can be said.
+    /// </summary>
+    public bool TryMapCached(long offset, long length, out Mapping mapping)
+    {
+        GuestCluster cluster = _geometry.GuestClusterOf(offset);
+        L1Entry l1 = _tables.L1EntryOf(cluster);
+        if (!l1.IsPresent)
+        {
+            return TryMap(offset, length, out mapping);
+        }
+
+        long unknown = (long)_geometry.L2SliceEntries << _geometry.ClusterBits;
+        if (_geometry.OffsetInCluster(l1.TableOffset) == 0 && _tables.TryGetSlice(l1, cluster, out MetadataSlice slice, out int index))
+        {
+            L2Entry entry = _tables.Read(slice, index);
+            if (IsSound(entry, offset))
+            {
+                mapping = Decode(slice, index, entry, offset, length);
+                return true;
+            }
+
+            unknown = _geometry.ClusterSize;
+        }
+
+        mapping = new Mapping(MappingKind.Backing, Math.Min(length, unknown - (offset & (unknown - 1))));
+        return false;
     }
 
     /// <summary>Loads the slice for <paramref name="offset"/> if there is one, so that a look-up right afterwards finds it.</summary>
@@ -105,7 +135,7 @@ public sealed class MappingLookup
     public ClusterKind KindAt(L2Entry entry, long guestOffset)
     {
         ClusterKind kind = _geometry.L2.KindAt(entry, _geometry.SubclusterOf(guestOffset));
-        return kind == ClusterKind.Invalid || (kind == ClusterKind.Compressed && _geometry.HasDataFile)
+        return !IsPossible(kind)
             ? throw DamagedEntry(entry, guestOffset, kind == ClusterKind.Invalid ? "contradicts itself" : "is compressed, but the image has a data file")
             : kind;
     }
@@ -116,19 +146,28 @@ public sealed class MappingLookup
     /// </summary>
     public long CheckedDataOffset(L2Entry entry, long guestOffset)
     {
-        long hostOffset = entry.HostOffset;
-        bool possible = _geometry.HasDataFile
-            ? hostOffset == guestOffset - _geometry.OffsetInCluster(guestOffset)
-            : _geometry.OffsetInCluster(hostOffset) == 0 && (hostOffset >= _geometry.ClusterSize || HistoricBug.Is(Bug.D7DataAtOffsetZero));
-        return possible ? hostOffset : throw DamagedEntry(entry, guestOffset, "names a place where no guest data can be");
+        return IsPossible(entry.HostOffset, guestOffset)
+            ? entry.HostOffset
+            : throw DamagedEntry(entry, guestOffset, "names a place where no guest data can be");
     }
+
+    private bool IsSound(L2Entry entry, long guestOffset)
+    {
+        ClusterKind kind = _geometry.L2.KindAt(entry, _geometry.SubclusterOf(guestOffset));
+        return IsPossible(kind) && (kind != ClusterKind.Normal || IsPossible(entry.HostOffset, guestOffset));
+    }
+
+    private bool IsPossible(ClusterKind kind) => kind != ClusterKind.Invalid && !(kind == ClusterKind.Compressed && _geometry.HasDataFile);
+
+    private bool IsPossible(long hostOffset, long guestOffset) => _geometry.HasDataFile
+        ? hostOffset == guestOffset - _geometry.OffsetInCluster(guestOffset)
+        : _geometry.OffsetInCluster(hostOffset) == 0 && (hostOffset >= _geometry.ClusterSize || HistoricBug.Is(Bug.D7DataAtOffsetZero));
 
     private BlockIOException DamagedEntry(L2Entry entry, long guestOffset, string what) =>
         _checks.Health.Damaged($"an L2 entry ({entry.Raw:x16} {entry.Bitmap:x16}) {what}", entry.HostOffset, guestOffset);
 
-    private Mapping Decode(MetadataSlice slice, int index, long offset, long length)
+    private Mapping Decode(MetadataSlice slice, int index, L2Entry entry, long offset, long length)
     {
-        L2Entry entry = _tables.Read(slice, index);
         ClusterKind kind = KindAt(entry, offset);
         if (kind == ClusterKind.Compressed)
         {
