@@ -43,7 +43,7 @@ public sealed class PosixFile : StorageFile
         if (directAlignment is { } alignment)
         {
             _direct = new DirectTransfer(handle, _size, alignment);
-            _directWrites = new RangeLock();
+            _directWrites = new RangeLock(recycles: true);
         }
     }
 
