@@ -5,7 +5,7 @@ namespace BlockMount.Storage;
 /// <summary>Who does the transfers of a file that have to wait for the disk (QEMU's aio=). Page-cached data never gets there.</summary>
 public enum IoEngine
 {
-    /// <summary>What was measured to be best for the file's cache mode and is available: see README.md beside this file.</summary>
+    /// <summary>io_uring where the kernel offers it, else threads: see the figures in README.md beside this file.</summary>
     Auto,
 
     /// <summary>Threads that wait in blocking calls.</summary>
@@ -30,11 +30,11 @@ internal static class TransferEngines
     /// <summary>Why the process's io_uring could not be started; null if it was, or if no file has asked for it so far.</summary>
     public static string? Obstacle => s_uring.IsValueCreated && s_uring.Value.Engine is null ? Describe(s_uring.Value.Errno).What : null;
 
-    /// <summary>The engine for a file of a disk that was opened with these options.</summary>
+    /// <summary>The engine for a file that is opened with these options.</summary>
     /// <exception cref="BlockMountException">io_uring was asked for by name and is not there.</exception>
     public static ITransferEngine For(string path, StorageOpenOptions options)
     {
-        if (options.Engine == IoEngine.Threads || (options.Engine == IoEngine.Auto && !options.Direct))
+        if (options.Engine == IoEngine.Threads)
         {
             return ThreadEngine.Instance;
         }

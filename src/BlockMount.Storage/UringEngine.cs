@@ -154,7 +154,7 @@ internal sealed unsafe class UringEngine : ITransferEngine, IDisposable
     {
         while (_free.Count > 0)
         {
-            RingRequest? request = _queue.TakeOrSleep();
+            RingRequest? request = _queue.Take(mayWait: _free.Count == _underWay.Length);
             if (request is null)
             {
                 // Not before the last wake-up has arrived: the kernel would write it to where this thread's stack was.
