@@ -5,13 +5,15 @@ namespace BlockMount.Storage;
 /// <summary>Who does the transfers of a file that have to wait for the disk (QEMU's aio=). Page-cached data never gets there.</summary>
 public enum IoEngine
 {
-    /// <summary>io_uring where the kernel offers it, else threads: see the figures in README.md beside this file.</summary>
+    /// <summary>
+    /// What was measured to be best: io_uring where the kernel offers it, threads for lone writes and elsewhere. See README.md beside this file.
+    /// </summary>
     Auto,
 
     /// <summary>Threads that wait in blocking calls.</summary>
     Threads,
 
-    /// <summary>One io_uring for all files; opening fails where the kernel does not offer it.</summary>
+    /// <summary>One io_uring for all files, for everything that it can do; opening fails where the kernel does not offer it.</summary>
     IoUring,
 }
 
@@ -27,26 +29,25 @@ internal static class TransferEngines
         return (engine, errno);
     });
 
+    private static readonly Lazy<ITransferEngine> s_best = new(
+        () => s_uring.Value.Engine is { } ring ? new AdaptiveEngine(ring, ThreadEngine.Instance) : ThreadEngine.Instance);
+
     /// <summary>Why the process's io_uring could not be started; null if it was, or if no file has asked for it so far.</summary>
     public static string? Obstacle => s_uring.IsValueCreated && s_uring.Value.Engine is null ? Describe(s_uring.Value.Errno).What : null;
 
     /// <summary>The engine for a file that is opened with these options.</summary>
     /// <exception cref="BlockMountException">io_uring was asked for by name and is not there.</exception>
-    public static ITransferEngine For(string path, StorageOpenOptions options)
+    public static ITransferEngine For(string path, StorageOpenOptions options) => options.Engine switch
     {
-        if (options.Engine == IoEngine.Threads)
-        {
-            return ThreadEngine.Instance;
-        }
+        IoEngine.Threads => ThreadEngine.Instance,
+        IoEngine.IoUring => s_uring.Value.Engine ?? throw Unavailable(path),
+        _ => s_best.Value,
+    };
 
-        (UringEngine? engine, Errno errno) = s_uring.Value;
-        if (engine is null && options.Engine == IoEngine.IoUring)
-        {
-            (string what, string hint) = Describe(errno);
-            throw new BlockMountException($"Could not open '{path}' with aio=io_uring: {what}", hint);
-        }
-
-        return engine is null ? ThreadEngine.Instance : engine;
+    private static BlockMountException Unavailable(string path)
+    {
+        (string what, string hint) = Describe(s_uring.Value.Errno);
+        return new BlockMountException($"Could not open '{path}' with aio=io_uring: {what}", hint);
     }
 
     private static (string What, string Hint) Describe(Errno errno) => errno switch

@@ -15,6 +15,7 @@ public sealed class EngineTests : ServedImageFixture
     [InlineData("aio=io_uring,cache=none", true)]
     [InlineData("aio=io_uring,cache=writeback", true)]
     [InlineData("aio=threads,cache=none", true)]
+    [InlineData("cache=none", true)]
     public async Task RandomWrites_ByManyAtOnce_EqualTheModelAndPassCheck(string words, bool backing)
     {
         byte[] model = new byte[Size];

@@ -18,6 +18,7 @@ public sealed class PosixFileTests : IDisposable
         get
         {
             TheoryData<string, bool, IoEngine> kinds = [];
+            AddKinds(kinds, IoEngine.Auto);
             AddKinds(kinds, IoEngine.Threads);
             if (Requirements.WhatIsMissing(Needs.IoUring) is null)
             {
