@@ -1,3 +1,4 @@
+using BlockMount.Base;
 using BlockMount.Base.Interop;
 
 namespace BlockMount.Storage;
@@ -20,6 +21,12 @@ internal sealed class BufferedTransfer : ITransferTarget
         _size = size;
         _isInMemory = FileStatus.IsInMemory(handle.BufferedFd);
     }
+
+    /// <inheritdoc/>
+    public int Descriptor => _handle.BufferedFd;
+
+    /// <inheritdoc/>
+    public int ReadUnit => 1;
 
     /// <summary>Reads what needs no waiting and tells how many bytes at the start of <paramref name="buffer"/> that was.</summary>
     public int ReadCached(long offset, Span<byte> buffer)
@@ -64,6 +71,19 @@ internal sealed class BufferedTransfer : ITransferTarget
 
         WriteGrowing(offset, buffer, end);
     }
+
+    /// <inheritdoc/>
+    public bool IsPlainRead(long offset, ReadOnlySpan<byte> buffer) => true;
+
+    /// <summary>Never: see <see cref="BlockingWrite"/>.</summary>
+    public bool IsPlainWrite(long offset, ReadOnlySpan<byte> buffer) => false;
+
+    /// <inheritdoc/>
+    public void EndPlainWrite(long end) => _size.ConfirmWritten(end);
+
+    /// <inheritdoc/>
+    public BlockIOException PlainFailure(Errno errno, bool isWrite, long offset, int length) =>
+        _handle.Failure(errno, isWrite ? "write" : "read", offset, length);
 
     private void WriteGrowing(long offset, ReadOnlySpan<byte> buffer, long end)
     {

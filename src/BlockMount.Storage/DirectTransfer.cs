@@ -5,7 +5,7 @@ namespace BlockMount.Storage;
 
 /// <summary>
 /// Reads and writes with O_DIRECT for callers that know no alignment. Aligned requests go straight from the caller's
-/// memory, others through a bounce buffer with read-modify-write of the ragged blocks. Always on an I/O thread; every
+/// memory, others through a bounce buffer with read-modify-write of the ragged blocks. What blocks runs on an I/O thread; every
 /// write's <see cref="LockRange"/> is held by the caller.
 /// <para>The last block of a file whose length is not aligned: a direct write could only write the whole block, leave the
 /// file too long and cut it again, so a crash or another reader in between would see a length that nobody asked for.
@@ -26,6 +26,12 @@ internal sealed class DirectTransfer : ITransferTarget
         _size = size;
         _alignment = alignment;
     }
+
+    /// <inheritdoc/>
+    public int Descriptor => _handle.Fd;
+
+    /// <inheritdoc/>
+    public int ReadUnit => _alignment.Offset;
 
     /// <summary>
     /// The bytes that a change of [offset, offset + length) may also write back: its blocks, and whole pages because the
@@ -95,6 +101,20 @@ internal sealed class DirectTransfer : ITransferTarget
             }
         }
     }
+
+    /// <inheritdoc/>
+    public bool IsPlainRead(long offset, ReadOnlySpan<byte> buffer) => IsAligned(offset, buffer);
+
+    /// <inheritdoc/>
+    public bool IsPlainWrite(long offset, ReadOnlySpan<byte> buffer) =>
+        IsAligned(offset, buffer) && offset + buffer.Length <= _size.Length;
+
+    /// <inheritdoc/>
+    public void EndPlainWrite(long end) => _size.ConfirmWritten(end);
+
+    /// <inheritdoc/>
+    public BlockIOException PlainFailure(Errno errno, bool isWrite, long offset, int length) =>
+        _handle.Failure(errno, isWrite ? "write" : "direct read", offset, length);
 
     private void WritePieces(long offset, ReadOnlySpan<byte> buffer)
     {

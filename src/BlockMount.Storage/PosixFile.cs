@@ -6,7 +6,7 @@ namespace BlockMount.Storage;
 
 /// <summary>
 /// A regular file or block device of the host. Decides for each request whether it is done at once on the caller's thread
-/// or handed to <see cref="IoThreads"/>; the work itself is in <see cref="BufferedTransfer"/>, <see cref="DirectTransfer"/>
+/// or handed to an <see cref="ITransferEngine"/> or <see cref="IoThreads"/>; the work itself is in <see cref="BufferedTransfer"/>, <see cref="DirectTransfer"/>
 /// and <see cref="SpaceOperations"/>. See README.md beside this file.
 /// </summary>
 public sealed class PosixFile : StorageFile
@@ -18,9 +18,10 @@ public sealed class PosixFile : StorageFile
     private readonly FlushState _flushes;
     private readonly BufferedTransfer _buffered;
     private readonly DirectTransfer? _direct;
+    private readonly ITransferEngine _engine;
     private readonly bool _noFlush;
 
-    // Counts what is on its way through the I/O threads; closed for good by DisposeAsync.
+    // Counts what is on its way through the engine or the I/O threads; closed for good by DisposeAsync.
     private readonly RequestGate _hops = new();
 
     // With O_DIRECT only: everything that changes content or length holds the blocks it may write back. An aligned write
@@ -29,9 +30,10 @@ public sealed class PosixFile : StorageFile
 
     private int _disposed;
 
-    internal PosixFile(PosixHandle handle, StorageOpenOptions options, DirectAlignment? directAlignment)
+    internal PosixFile(PosixHandle handle, StorageOpenOptions options, DirectAlignment? directAlignment, ITransferEngine engine)
     {
         _handle = handle;
+        _engine = engine;
         ReadOnly = options.ReadOnly;
         _noFlush = options.NoFlush;
         _size = new FileSize(handle);
@@ -41,7 +43,7 @@ public sealed class PosixFile : StorageFile
         if (directAlignment is { } alignment)
         {
             _direct = new DirectTransfer(handle, _size, alignment);
-            _directWrites = new RangeLock();
+            _directWrites = new RangeLock(recycles: true);
         }
     }
 
@@ -116,7 +118,7 @@ public sealed class PosixFile : StorageFile
     {
         if (_direct is not null)
         {
-            return EnterHop() is { } refused ? ValueTask.FromException(refused) : TransferRequest.StartRead(_direct, _hops, offset, buffer);
+            return EnterHop() is { } refused ? ValueTask.FromException(refused) : _engine.StartRead(_direct, _hops, offset, buffer);
         }
 
         int done = _buffered.ReadCached(offset, buffer.Span);
@@ -127,7 +129,7 @@ public sealed class PosixFile : StorageFile
 
         return EnterHop() is { } error
             ? ValueTask.FromException(error)
-            : TransferRequest.StartRead(_buffered, _hops, offset + done, buffer[done..]);
+            : _engine.StartRead(_buffered, _hops, offset + done, buffer[done..]);
     }
 
     /// <inheritdoc/>
@@ -190,7 +192,7 @@ public sealed class PosixFile : StorageFile
                 throw refused;
             }
 
-            await TransferRequest.StartWrite(direct, _hops, offset, buffer);
+            await _engine.StartWrite(direct, _hops, offset, buffer);
         }
         finally
         {

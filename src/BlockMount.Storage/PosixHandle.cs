@@ -205,6 +205,10 @@ internal sealed unsafe class PosixHandle : IDisposable
         return errno == Errno.None ? status.Blocks * 512 : throw new BlockIOException(errno, $"status of '{Name}'");
     }
 
+    /// <summary>The error of a transfer, with file and numbers.</summary>
+    public BlockIOException Failure(Errno errno, string operation, long offset, int length) =>
+        new(errno, Describe(operation, offset, length));
+
     /// <summary>Closes the descriptors, which gives the locks back. Safe to call twice.</summary>
     public void Dispose()
     {
@@ -237,7 +241,7 @@ internal sealed unsafe class PosixHandle : IDisposable
                 }
                 else if (count == 0)
                 {
-                    throw new BlockIOException(Errno.EIO, Describe("write", offset + done, buffer.Length - done));
+                    throw Failure(Errno.EIO, "write", offset + done, buffer.Length - done);
                 }
                 else
                 {
@@ -252,7 +256,7 @@ internal sealed unsafe class PosixHandle : IDisposable
         Errno errno = Libc.LastErrno;
         if (errno != Errno.EINTR)
         {
-            throw new BlockIOException(errno, Describe(operation, offset, length));
+            throw Failure(errno, operation, offset, length);
         }
     }
 

@@ -19,6 +19,11 @@ public sealed class PosixStorage : IStorageOpener
     /// <summary>The one instance that is needed.</summary>
     public static PosixStorage Instance { get; } = new(IoThreads.Shared);
 
+    /// <summary>
+    /// Why files that were opened so far and would be best served by io_uring are not (<see cref="IoEngine.Auto"/>); null if nothing stood in the way.
+    /// </summary>
+    public static string? IoUringObstacle => TransferEngines.Obstacle;
+
     /// <inheritdoc/>
     public async ValueTask<StorageFile> OpenAsync(string path, StorageOpenOptions options)
     {
@@ -133,8 +138,9 @@ public sealed class PosixStorage : IStorageOpener
 
             // O_NONBLOCK was for the open only.
             _ = FileStatus.SetFlags(fd, options.Direct ? LinuxConstants.O_DIRECT : 0);
+            ITransferEngine engine = TransferEngines.For(path, options);
             PosixHandle handle = new(fd, bufferedFd, path, status.FileType == FileStatus.S_IFBLK);
-            return new PosixFile(handle, options, alignment);
+            return new PosixFile(handle, options, alignment, engine);
         }
         catch
         {

@@ -12,6 +12,9 @@ public sealed record StorageOpenOptions
     /// <summary>QEMU's cache.no-flush: flushes are not passed to the host. A power cut may cost everything.</summary>
     public bool NoFlush { get; init; }
 
+    /// <summary>Who does the transfers that have to wait.</summary>
+    public IoEngine Engine { get; init; }
+
     /// <summary>Take QEMU-compatible image locks; false only for inspection that tolerates a live image (K10 apart).</summary>
     public bool Lock { get; init; } = true;
 

@@ -80,13 +80,3 @@ internal sealed class TransferRequest : IoWork
         public bool Return(TransferRequest request) => true;
     }
 }
-
-/// <summary>What a <see cref="TransferRequest"/> calls on an I/O thread.</summary>
-internal interface ITransferTarget
-{
-    /// <summary>Fills the buffer; zeros past the end of the file.</summary>
-    public void BlockingRead(long offset, Span<byte> buffer);
-
-    /// <summary>Writes the whole buffer.</summary>
-    public void BlockingWrite(long offset, ReadOnlySpan<byte> buffer);
-}

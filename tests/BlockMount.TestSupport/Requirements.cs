@@ -1,4 +1,6 @@
 using System.Runtime.InteropServices;
+using BlockMount.Base;
+using BlockMount.Base.Interop.Uring;
 using Xunit;
 
 namespace BlockMount.TestSupport;
@@ -29,6 +31,9 @@ public enum Needs
 
     /// <summary>FUSE passthrough for files in the temporary folder; includes <see cref="Fuse"/> and <see cref="Root"/>.</summary>
     FusePassthrough = 64 | Fuse | Root,
+
+    /// <summary>io_uring for this process.</summary>
+    IoUring = 128,
 }
 
 /// <summary>A fact that is skipped, with the reason, where the machine lacks what it needs. Decided when tests are discovered.</summary>
@@ -105,6 +110,11 @@ public static class Requirements
             missing.Add(reason);
         }
 
+        if (needs.HasFlag(Needs.IoUring) && IoUringObstacle() is { } noRing)
+        {
+            missing.Add(noRing);
+        }
+
         if (needs.HasFlag(Needs.Loop) && !(root && File.Exists("/dev/loop-control")))
         {
             missing.Add("no loop devices (root and /dev/loop-control)");
@@ -129,6 +139,12 @@ public static class Requirements
         return !File.Exists(parameter) ? "the kernel has no FUSE over io_uring (Linux 6.14)"
             : File.ReadAllText(parameter).Trim() != "Y" ? $"FUSE over io_uring is switched off (as root: echo Y > {parameter})"
             : null;
+    }
+
+    private static string? IoUringObstacle()
+    {
+        using IoUring? ring = IoUring.TryCreate(entries: 1, flags: 0, out Errno errno);
+        return ring is null ? $"the kernel offers no io_uring ({errno})" : null;
     }
 
     private static string? FusePassthroughObstacle() =>

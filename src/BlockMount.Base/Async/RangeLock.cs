@@ -14,6 +14,15 @@ public sealed class RangeLock
     // Guarded by _gate. Holders and waiters in the order of arrival; few at a time, so a list is enough.
     private readonly List<Entry> _entries = [];
 
+    // Guarded by _gate; null where entries are not used again.
+    private readonly Stack<Entry>? _spare;
+
+    /// <param name="recycles">
+    /// Entries are used again, so that locking allocates nothing unless it waits. Only for callers that certainly forget an entry when they release it:
+    /// a second release would free somebody else's range.
+    /// </param>
+    public RangeLock(bool recycles = false) => _spare = recycles ? new Stack<Entry>() : null;
+
     /// <summary>Number of ranges held or waited for; for assertions.</summary>
     public int Count
     {
@@ -33,9 +42,10 @@ public sealed class RangeLock
     public async ValueTask<Entry> LockAsync(long start, long length)
     {
         Debug.Assert(length > 0);
-        Entry entry = new(start, start + length);
+        Entry entry;
         lock (_gate)
         {
+            entry = TakeEntryLocked(start, start + length);
             entry.Blockers = CountOverlaps(entry);
             _entries.Add(entry);
             if (entry.Blockers == 0)
@@ -67,7 +77,16 @@ public sealed class RangeLock
                     later.Signal!.SetResult();
                 }
             }
+
+            _spare?.Push(entry);
         }
+    }
+
+    private Entry TakeEntryLocked(long start, long end)
+    {
+        Entry entry = _spare is not null && _spare.TryPop(out Entry? used) ? used : new Entry();
+        entry.Begin(start, end);
+        return entry;
     }
 
     private int CountOverlaps(Entry entry)
@@ -87,19 +106,25 @@ public sealed class RangeLock
     /// <summary>One locked (or waiting) range; opaque to the caller.</summary>
     public sealed class Entry
     {
-        private readonly long _start;
-        private readonly long _end;
+        private long _start;
+        private long _end;
 
-        internal Entry(long start, long end)
+        internal Entry()
         {
-            _start = start;
-            _end = end;
         }
 
         // Both guarded by the owner's gate.
         internal int Blockers { get; set; }
 
         internal TaskCompletionSource? Signal { get; set; }
+
+        internal void Begin(long start, long end)
+        {
+            _start = start;
+            _end = end;
+            Blockers = 0;
+            Signal = null;
+        }
 
         internal bool Overlaps(Entry other) => _start < other._end && other._start < _end;
     }

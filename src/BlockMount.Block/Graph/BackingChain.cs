@@ -147,6 +147,7 @@ public sealed class BackingChain : IAsyncDisposable
         ReadOnly = _options.ReadOnly,
         Direct = _options.Direct,
         NoFlush = _options.NoFlush,
+        Engine = _options.Engine,
         ShareWrite = _options.ShareWrite,
         ForceShare = _options.ForceShare,
         Lock = _options.Lock,

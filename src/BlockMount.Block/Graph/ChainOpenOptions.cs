@@ -35,6 +35,9 @@ public sealed record ChainOpenOptions
     /// <summary>Flushes are not passed to the host.</summary>
     public bool NoFlush { get; init; }
 
+    /// <summary>Who does the transfers that have to wait for the disk, for all images.</summary>
+    public IoEngine Engine { get; init; }
+
     /// <summary>Admit other writers of the active layer.</summary>
     public bool ShareWrite { get; init; }
 

@@ -47,6 +47,8 @@ internal static class HelpText
           cache=MODE            writeback (default), none (O_DIRECT), unsafe (no flush)
           cache.direct=on|off   bypass the host's page cache
           cache.no-flush=on|off do not pass flushes on; a power cut may cost everything
+          aio=ENGINE            what waits for the disk: io_uring, threads or auto
+                                (default)
           workers=N             FUSE worker threads (default: by processors)
           transport=WHICH       how requests come from the kernel: uring, dev or auto
                                 (default: uring where fuse.enable_uring is on)

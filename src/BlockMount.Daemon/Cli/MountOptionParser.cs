@@ -1,5 +1,6 @@
 using System.Globalization;
 using BlockMount.Exports.Fuse;
+using BlockMount.Storage;
 
 namespace BlockMount.Daemon.Cli;
 
@@ -10,7 +11,7 @@ public static class MountOptionParser
 
     private static readonly string[] s_known =
     [
-        "ro", "rw", "allow_other", "growable", "share_rw", "discard", "cache", "cache.direct", "cache.no-flush",
+        "ro", "rw", "allow_other", "growable", "share_rw", "discard", "cache", "cache.direct", "cache.no-flush", "aio",
         "uid", "gid", "mode", "umask", "workers", "transport", "passthrough", "backing_format", "data_file", "snapshot",
         .. Qcow2OptionParser.Names,
     ];
@@ -46,6 +47,7 @@ public static class MountOptionParser
         "cache.direct" => options with { Direct = Flag(name, value) },
         "cache.no-flush" => options with { NoFlush = Flag(name, value) },
         "cache" => Cache(options, Need(name, value)),
+        "aio" => options with { Engine = EngineOf(Need(name, value)) },
         "allow_other" => options with { AllowOther = AllowOtherOf(name, value) },
         "discard" => options with { Discard = DiscardOf(name, value) },
         "uid" => options with { UserId = (uint)Number(name, value, 10, uint.MaxValue) },
@@ -85,6 +87,15 @@ public static class MountOptionParser
         "dev" => FuseTransport.Dev,
         "uring" => FuseTransport.Uring,
         _ => throw Wrong("transport", value, "auto, dev or uring"),
+    };
+
+    private static IoEngine EngineOf(string value) => value switch
+    {
+        "auto" => IoEngine.Auto,
+        "threads" => IoEngine.Threads,
+        "io_uring" => IoEngine.IoUring,
+        "native" => throw new UsageException("option 'aio' in -o cannot be 'native'", "Linux AIO is not used here; aio=io_uring does what it does, and more."),
+        _ => throw Wrong("aio", value, "auto, threads or io_uring"),
     };
 
     private static bool DiscardOf(string name, string? value) => value switch

@@ -1,6 +1,7 @@
 using System.Net;
 using BlockMount.Exports.Fuse;
 using BlockMount.Formats.Qcow2;
+using BlockMount.Storage;
 
 namespace BlockMount.Daemon.Cli;
 
@@ -53,6 +54,9 @@ public sealed record MountOptions
     public bool Direct { get; init; }
 
     public bool NoFlush { get; init; }
+
+    /// <summary>Who waits for the disk where the page cache does not have it.</summary>
+    public IoEngine Engine { get; init; }
 
     public uint? UserId { get; init; }
 

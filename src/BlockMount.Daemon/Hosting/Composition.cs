@@ -45,6 +45,7 @@ internal static class Composition
             RepairDirty = ImageRepair.RepairDirtyAsync,
             Direct = options.Direct,
             NoFlush = options.NoFlush,
+            Engine = options.Engine,
             ShareWrite = options.ShareWrite,
             DiscardToHost = options.Discard,
             Snapshot = options.Snapshot,

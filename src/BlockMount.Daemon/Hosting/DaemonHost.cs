@@ -8,6 +8,7 @@ using BlockMount.Exports;
 using BlockMount.Exports.Fuse;
 using BlockMount.Exports.Nbd;
 using BlockMount.Formats;
+using BlockMount.Storage;
 using Microsoft.Extensions.Logging;
 
 namespace BlockMount.Daemon.Hosting;
@@ -88,6 +89,11 @@ internal sealed partial class DaemonHost : IAsyncDisposable
 
         string image = HostPath.Canonical(_request.Image);
         Node root = await Composition.OpenChainAsync(_request, LogCorruption);
+        if (PosixStorage.IoUringObstacle is { } obstacle)
+        {
+            LogThreads(obstacle);
+        }
+
         bool writable = !_request.Options.ReadOnly && !root.ReadOnly;
         _device = new BlockDevice(DaemonRegistry.IdFor(image), root, !writable) { DiscardEnabled = _request.Options.Discard };
         if (_request.Nbd is not null)
@@ -241,6 +247,9 @@ internal sealed partial class DaemonHost : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Information, Message = "serving {Image} at {MountPoint}, NBD at {Nbd}")]
     private partial void LogStarted(string image, string? mountPoint, string? nbd);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "I/O threads instead of io_uring: {Reason}")]
+    private partial void LogThreads(string reason);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "ending: {Reason}")]
     private partial void LogEnding(string reason);

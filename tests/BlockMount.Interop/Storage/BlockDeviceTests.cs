@@ -15,16 +15,17 @@ public sealed class BlockDeviceTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [RequiresTheory(Needs.Root | Needs.Loop, "losetup")]
-    [InlineData(false)]
-    [InlineData(true)]
-    public async Task BlockDevice_ReadWriteZeroAndPunch_AgreeWithAByteArray(bool direct)
+    [InlineData(false, IoEngine.Auto)]
+    [InlineData(true, IoEngine.Threads)]
+    [InlineData(true, IoEngine.Auto)]
+    public async Task BlockDevice_ReadWriteZeroAndPunch_AgreeWithAByteArray(bool direct, IoEngine engine)
     {
         string path = _folder["backing"];
         await File.WriteAllBytesAsync(path, new byte[Size]);
         string device = (await ToolProcess.RunAsync("losetup", "--find", "--show", path)).MustSucceed().Output.Trim();
         try
         {
-            await using StorageFile file = await PosixStorage.Instance.OpenAsync(device, new StorageOpenOptions { Direct = direct });
+            await using StorageFile file = await PosixStorage.Instance.OpenAsync(device, new StorageOpenOptions { Direct = direct, Engine = engine });
             Assert.Equal(Size, file.Length);
             byte[] model = new byte[Size];
             Random random = new(3);

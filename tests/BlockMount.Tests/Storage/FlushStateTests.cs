@@ -32,7 +32,7 @@ public sealed class FlushStateTests : IDisposable
     {
         string path = _folder["fifo"];
         Assert.Equal(0, Mono.Unix.Native.Syscall.mkfifo(path, (Mono.Unix.Native.FilePermissions)0x180));
-        await using PosixFile file = new(Open(path), new StorageOpenOptions { NoFlush = true }, directAlignment: null);
+        await using PosixFile file = new(Open(path), new StorageOpenOptions { NoFlush = true }, directAlignment: null, ThreadEngine.Instance);
         await file.FlushAsync();
         await file.FlushAsync();
     }

@@ -1,22 +1,41 @@
 using BlockMount.Base;
+using BlockMount.Base.Buffers;
 using BlockMount.Storage;
+using BlockMount.TestSupport;
 using Xunit;
 
 namespace BlockMount.Tests.Storage;
 
-/// <summary>What a regular file does behind the storage seam; on the disk's file system and on tmpfs, buffered and direct.</summary>
+/// <summary>What a regular file does behind the storage seam; on the disk's file system and on tmpfs, buffered and direct, with threads and with io_uring.</summary>
 public sealed class PosixFileTests : IDisposable
 {
     private readonly TemporaryFolder _disk = new();
     private readonly TemporaryFolder _memory = new("/dev/shm");
 
-    public static TheoryData<string, bool> Kinds => new()
+    /// <summary>Places, buffered and direct, engines. Without io_uring its rows are missing; <see cref="UringEngineTests"/> tells the reason.</summary>
+    public static TheoryData<string, bool, IoEngine> Kinds
     {
-        { "disk", false },
-        { "disk", true },
-        { "tmpfs", false },
-        { "tmpfs", true },
-    };
+        get
+        {
+            TheoryData<string, bool, IoEngine> kinds = [];
+            AddKinds(kinds, IoEngine.Auto);
+            AddKinds(kinds, IoEngine.Threads);
+            if (Requirements.WhatIsMissing(Needs.IoUring) is null)
+            {
+                AddKinds(kinds, IoEngine.IoUring);
+            }
+
+            return kinds;
+        }
+    }
+
+    private static void AddKinds(TheoryData<string, bool, IoEngine> kinds, IoEngine engine)
+    {
+        kinds.Add("disk", false, engine);
+        kinds.Add("disk", true, engine);
+        kinds.Add("tmpfs", false, engine);
+        kinds.Add("tmpfs", true, engine);
+    }
 
     public void Dispose()
     {
@@ -26,9 +45,9 @@ public sealed class PosixFileTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task Read_PastTheEnd_GivesZeros(string place, bool direct)
+    public async Task Read_PastTheEnd_GivesZeros(string place, bool direct, IoEngine engine)
     {
-        await using StorageFile file = await CreateAsync(place, direct, [1, 2, 3]);
+        await using StorageFile file = await CreateAsync(place, direct, engine, [1, 2, 3]);
         byte[] buffer = Filled(5000, 0xEE);
         await file.ReadAsync(1, buffer);
         Assert.Equal([2, 3, 0], buffer[..3]);
@@ -40,9 +59,9 @@ public sealed class PosixFileTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task Write_PastTheEnd_GrowsToTheByte(string place, bool direct)
+    public async Task Write_PastTheEnd_GrowsToTheByte(string place, bool direct, IoEngine engine)
     {
-        await using StorageFile file = await CreateAsync(place, direct, []);
+        await using StorageFile file = await CreateAsync(place, direct, engine, []);
         long[] offsets = [0, 100, 511, 513, 4096, 8191, 1_000_001];
         foreach (long offset in offsets)
         {
@@ -54,13 +73,13 @@ public sealed class PosixFileTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task RandomOperations_AgainstAByteArray_Agree(string place, bool direct)
+    public async Task RandomOperations_AgainstAByteArray_Agree(string place, bool direct, IoEngine engine)
     {
         const int Capacity = 96 * 1024;
         Random random = new(7);
         byte[] model = new byte[Capacity];
         long length = 0;
-        await using StorageFile file = await CreateAsync(place, direct, []);
+        await using StorageFile file = await CreateAsync(place, direct, engine, []);
         for (int step = 0; step < 600; step++)
         {
             int offset = random.Next(Capacity - 1);
@@ -88,15 +107,22 @@ public sealed class PosixFileTests : IDisposable
         switch (random.Next(7))
         {
             case 0 or 1:
-                byte[] data = new byte[count];
-                random.NextBytes(data);
-                data.CopyTo(model, offset);
-                await file.WriteAsync(offset, data);
+                using (AlignedBuffer data = new(count))
+                {
+                    random.NextBytes(data.GetSpan());
+                    data.GetSpan().CopyTo(model.AsSpan(offset));
+                    await file.WriteAsync(offset, data.Memory);
+                }
+
                 return Math.Max(length, offset + count);
             case 2 or 3:
-                byte[] read = Filled(count, 0xEE);
-                await file.ReadAsync(offset, read);
-                Assert.True(read.AsSpan().SequenceEqual(model.AsSpan(offset, count)));
+                using (AlignedBuffer read = new(count))
+                {
+                    read.GetSpan().Fill(0xEE);
+                    await file.ReadAsync(offset, read.Memory);
+                    Assert.True(read.GetSpan().SequenceEqual(model.AsSpan(offset, count)));
+                }
+
                 return length;
             case 4:
                 await file.WriteZeroesAsync(offset, count, random.Next(2) == 0);
@@ -118,9 +144,9 @@ public sealed class PosixFileTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task RaggedWrites_ManyAtOnceInOneBlock_AllArrive(string place, bool direct)
+    public async Task RaggedWrites_ManyAtOnceInOneBlock_AllArrive(string place, bool direct, IoEngine engine)
     {
-        await using StorageFile file = await CreateAsync(place, direct, new byte[8192]);
+        await using StorageFile file = await CreateAsync(place, direct, engine, new byte[8192]);
         for (int round = 0; round < 20; round++)
         {
             byte value = (byte)(round + 1);
@@ -134,9 +160,9 @@ public sealed class PosixFileTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task PunchHole_OfAllocatedSpace_GivesItBack(string place, bool direct)
+    public async Task PunchHole_OfAllocatedSpace_GivesItBack(string place, bool direct, IoEngine engine)
     {
-        await using StorageFile file = await CreateAsync(place, direct, Filled(1 << 20, 1));
+        await using StorageFile file = await CreateAsync(place, direct, engine, Filled(1 << 20, 1));
         await file.FlushAsync();
         long before = file.AllocatedBytes;
         Assert.True(before >= 1 << 20);
@@ -150,18 +176,18 @@ public sealed class PosixFileTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task Map_PastTheEnd_IsHole(string place, bool direct)
+    public async Task Map_PastTheEnd_IsHole(string place, bool direct, IoEngine engine)
     {
-        await using StorageFile file = await CreateAsync(place, direct, Filled(4096, 1));
+        await using StorageFile file = await CreateAsync(place, direct, engine, Filled(4096, 1));
         Assert.Equal(new FileExtent(4096, IsHole: false), await file.MapAsync(0, 10000));
         Assert.Equal(new FileExtent(5904, IsHole: true), await file.MapAsync(4096, 5904));
     }
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public async Task WriteZeroes_MustStayAllocated_KeepsTheSpace(string place, bool direct)
+    public async Task WriteZeroes_MustStayAllocated_KeepsTheSpace(string place, bool direct, IoEngine engine)
     {
-        await using StorageFile file = await CreateAsync(place, direct, Filled(65536, 1));
+        await using StorageFile file = await CreateAsync(place, direct, engine, Filled(65536, 1));
         await file.WriteZeroesAsync(0, 131072, mayUnmap: false);
         Assert.Equal(131072, file.Length);
         Assert.True(file.AllocatedBytes >= 131072);
@@ -173,7 +199,7 @@ public sealed class PosixFileTests : IDisposable
     [Fact]
     public async Task Resize_WhileWritesGrow_LeavesLengthAndFileEqual()
     {
-        await using StorageFile file = await CreateAsync("disk", false, []);
+        await using StorageFile file = await CreateAsync("disk", false, IoEngine.Auto, []);
         for (int round = 0; round < 50; round++)
         {
             Task writer = Task.Run(async () =>
@@ -196,7 +222,7 @@ public sealed class PosixFileTests : IDisposable
     [Fact]
     public async Task Use_AfterDispose_FailsWithBadDescriptor()
     {
-        StorageFile file = await CreateAsync("disk", false, Filled(4096, 1));
+        StorageFile file = await CreateAsync("disk", false, IoEngine.Auto, Filled(4096, 1));
         await file.DisposeAsync();
         await file.DisposeAsync();
         BlockIOException error = await Assert.ThrowsAsync<BlockIOException>(async () => await file.ReadAsync(0, new byte[10]));
@@ -208,7 +234,7 @@ public sealed class PosixFileTests : IDisposable
     [Fact]
     public async Task Flush_ManyAtOnce_AllComplete()
     {
-        await using StorageFile file = await CreateAsync("disk", false, []);
+        await using StorageFile file = await CreateAsync("disk", false, IoEngine.Auto, []);
         Task[] flushes = [.. Enumerable.Range(0, 50).Select(i => Task.Run(async () =>
         {
             await file.WriteAsync(i * 512, Filled(512, 1));
@@ -217,10 +243,10 @@ public sealed class PosixFileTests : IDisposable
         await Task.WhenAll(flushes).WaitAsync(TimeSpan.FromSeconds(60));
     }
 
-    private async Task<StorageFile> CreateAsync(string place, bool direct, byte[] content)
+    private async Task<StorageFile> CreateAsync(string place, bool direct, IoEngine engine, byte[] content)
     {
         string path = (place == "tmpfs" ? _memory : _disk).Create("file", content);
-        return await PosixStorage.Instance.OpenAsync(path, new StorageOpenOptions { Direct = direct });
+        return await PosixStorage.Instance.OpenAsync(path, new StorageOpenOptions { Direct = direct, Engine = engine });
     }
 
     private static byte[] Filled(int length, byte value)

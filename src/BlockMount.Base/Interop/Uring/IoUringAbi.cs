@@ -18,6 +18,8 @@ public static class IoUringConstants
 
     public const uint IORING_ENTER_GETEVENTS = 1 << 0;
 
+    public const byte IOSQE_ASYNC = 1 << 4;
+
     public const byte IORING_OP_FSYNC = 3;
     public const byte IORING_OP_READ = 22;
     public const byte IORING_OP_WRITE = 23;
