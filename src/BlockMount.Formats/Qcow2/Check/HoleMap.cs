@@ -8,6 +8,9 @@ namespace BlockMount.Formats.Qcow2.Check;
 /// </summary>
 internal sealed class HoleMap(StorageFile file)
 {
+    // Reading so little is cheaper than asking for holes.
+    private const int BytesMin = 4 << 10;
+
     // What is known: one extent, empty at first.
     private long _start;
     private long _end;
@@ -16,6 +19,16 @@ internal sealed class HoleMap(StorageFile file)
     /// <summary>The end of the hole that <paramref name="offset"/> lies in; <paramref name="offset"/> itself if there is data, or nobody can say.</summary>
     internal ValueTask<long> HoleEndAsync(long offset) =>
         offset >= _start && offset < _end ? new ValueTask<long>(_isHole ? _end : offset) : AskAsync(offset);
+
+    /// <summary>
+    /// How much of the next <paramref name="left"/> bytes from <paramref name="offset"/> on need not be read, because it lies in a hole: all of it, or a multiple
+    /// of <paramref name="chunk"/> bytes, so that whoever reads by chunks goes on where one begins. 0 if the first chunk must be read.
+    /// </summary>
+    internal async ValueTask<long> SkippableAsync(long offset, long left, int chunk)
+    {
+        long hole = left > BytesMin ? await HoleEndAsync(offset) - offset : 0;
+        return hole >= left ? left : hole / chunk * chunk;
+    }
 
     /// <summary>To be called after the file has changed.</summary>
     internal void Forget() => _end = _start;

@@ -13,9 +13,6 @@ internal sealed class TableReader
 {
     private const int ChunkBytes = 64 << 10;
 
-    // Reading so little is cheaper than asking for holes.
-    private const int HoleBytesMin = 4 << 10;
-
     private readonly StorageFile _file;
     private readonly HoleMap _holes;
     private readonly byte[] _chunk;
@@ -90,8 +87,10 @@ internal sealed class TableReader
     private async ValueTask<ulong> LoadAsync(long position)
     {
         long start = position / _chunk.Length * _chunk.Length;
-        if (_tableBytes > HoleBytesMin && await IsHoleAsync(start))
+        long skipped = await _holes.SkippableAsync(_tableOffset + start, _tableBytes - start, _chunk.Length);
+        if (skipped > 0)
         {
+            (_holeStart, _holeEnd) = (start, start + skipped);
             return 0;
         }
 
@@ -99,19 +98,6 @@ internal sealed class TableReader
         await _file.ReadAsync(_tableOffset + start, _chunk.AsMemory(0, (int)Math.Min(_chunk.Length, _tableBytes - start)));
         _chunkStart = start;
         return Decode(position);
-    }
-
-    // Whole chunks only, so that the next one begins where chunks begin.
-    private async ValueTask<bool> IsHoleAsync(long start)
-    {
-        long end = Math.Min(await _holes.HoleEndAsync(_tableOffset + start) - _tableOffset, _tableBytes);
-        if (end < _tableBytes)
-        {
-            end = end / _chunk.Length * _chunk.Length;
-        }
-
-        (_holeStart, _holeEnd) = (start, Math.Max(start, end));
-        return _holeEnd > start;
     }
 
     private ulong Decode(long position) => BinaryPrimitives.ReadUInt64BigEndian(_chunk.AsSpan((int)(position - _chunkStart)));

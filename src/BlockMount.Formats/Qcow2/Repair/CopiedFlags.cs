@@ -13,9 +13,6 @@ internal sealed class CopiedFlags
     // A write that is torn leaves each entry as it was or as it will be, and each is right by itself.
     private const int ChunkBytes = 64 << 10;
 
-    // Reading so little is cheaper than asking for holes.
-    private const int HoleBytesMin = 4 << 10;
-
     private readonly ImageState _state;
     private readonly CheckedLayout _layout;
     private readonly CheckedL2Table _l2;
@@ -40,16 +37,12 @@ internal sealed class CopiedFlags
         long step;
         for (long start = 0; start < root.Bytes; start += step)
         {
-            step = ChunkBytes;
-            Memory<byte> part = chunk.AsMemory(0, (int)Math.Min(root.Bytes - start, ChunkBytes));
-            long holeEnd = root.Bytes > HoleBytesMin ? await _state.Holes.HoleEndAsync(root.Offset + start) : 0;
-            if (holeEnd >= root.Offset + start + part.Length)
+            step = await _state.Holes.SkippableAsync(root.Offset + start, root.Bytes - start, ChunkBytes);
+            if (step == 0)
             {
-                step = Math.Max(ChunkBytes, (holeEnd - root.Offset - start) / ChunkBytes * ChunkBytes);
-                continue;
+                step = Math.Min(root.Bytes - start, ChunkBytes);
+                await CorrectChunkAsync(root.Offset + start, chunk.AsMemory(0, (int)step), set);
             }
-
-            await CorrectChunkAsync(root.Offset + start, part, set);
         }
 
         await _state.File.FlushAsync();

@@ -9,9 +9,6 @@ namespace BlockMount.Formats.Qcow2.Repair;
 /// </summary>
 internal sealed class TableRepair
 {
-    // Reading so little is cheaper than asking for holes.
-    private const int HoleBytesMin = 4 << 10;
-
     private const int L1ChunkBytes = 64 << 10;
 
     private readonly ImageState _state;
@@ -51,20 +48,19 @@ internal sealed class TableRepair
         }
 
         long step;
-        for (long start = 0; start < root.Entries; start += step)
+        for (long start = 0; start < root.Bytes; start += step)
         {
-            step = L1ChunkBytes / 8;
-            Memory<byte> part = _chunk.AsMemory(0, (int)Math.Min(root.Entries - start, L1ChunkBytes / 8) * 8);
-            long place = root.Offset + (start * 8);
-            long holeEnd = root.Bytes > HoleBytesMin ? await _state.Holes.HoleEndAsync(place) : place;
-            if (holeEnd >= place + part.Length)
+            long place = root.Offset + start;
+            step = await _state.Holes.SkippableAsync(place, root.Bytes - start, L1ChunkBytes);
+            if (step > 0)
             {
-                step = Math.Max(step, (holeEnd - place) / L1ChunkBytes * step);
                 continue;
             }
 
+            step = Math.Min(root.Bytes - start, L1ChunkBytes);
+            Memory<byte> part = _chunk.AsMemory(0, (int)step);
             await _state.File.ReadAsync(place, part);
-            if (await MendChunkAsync(part, (int)start))
+            if (await MendChunkAsync(part, (int)(start / 8)))
             {
                 await _state.File.WriteAsync(place, part);
                 Changed = true;
