@@ -71,11 +71,16 @@ internal sealed unsafe class FuseDeviceChannel : FuseChannel
             CloseDescriptor(fd);
         }
 
+        return new FuseDeviceChannel(Duplicate(), _poller, ownsFlags: false);
+    }
+
+    /// <summary>Another descriptor of the same channel, which the caller owns: it stays valid when the channel is closed.</summary>
+    /// <exception cref="BlockIOException">No descriptors left.</exception>
+    internal int Duplicate()
+    {
         const int F_DUPFD_CLOEXEC = 1030;
         int duplicate = LibcMount.fcntl_int(_fd, F_DUPFD_CLOEXEC, 0);
-        return duplicate >= 0
-            ? new FuseDeviceChannel(duplicate, _poller, ownsFlags: false)
-            : throw new BlockIOException(Libc.LastErrno, "duplication of the descriptor of /dev/fuse");
+        return duplicate >= 0 ? duplicate : throw new BlockIOException(Libc.LastErrno, "duplication of the descriptor of /dev/fuse");
     }
 
     /// <summary>Lets the kernel read a file for this mount on its own (FUSE passthrough, Linux 6.9). The registration lasts as long as the mount.</summary>

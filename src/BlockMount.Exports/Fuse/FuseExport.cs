@@ -150,16 +150,17 @@ public sealed partial class FuseExport : Export
             FuseFileAttributes attributes = new(device, options, options.Writable, mount.AdmitsOthers, TimeProvider.System);
             FuseFileOperations file = new(device, attributes, options.Writable, options.Growable, backingId);
             FuseDispatcher dispatcher = new(file, new FuseSpaceOperations(device, file), logger, mount.MountPoint);
-            session = new FuseSession(mount.MountPoint, channels, dispatcher, logger, rings ? first.Descriptor : -1);
+            session = new FuseSession(
+                mount.MountPoint, channels, dispatcher, logger, rings ? ended => new FuseRingSet(first, dispatcher, options.RingQueueShift, ended) : null);
             session.Start();
             return new FuseExport(device, options, mount, session, logger) { IsPassthrough = backingId > 0 };
         }
         catch
         {
             // Closing the descriptors lets whoever waits on the mount go on, then it can be unmounted.
-            mount.TryUnmount(lazy: true);
             session?.StopAsync().Wait();
             channels.ForEach(channel => channel.Dispose());
+            mount.TryUnmount(lazy: true);
             throw;
         }
     }

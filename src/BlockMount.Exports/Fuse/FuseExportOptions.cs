@@ -63,6 +63,9 @@ public sealed record FuseExportOptions
 
     public uint? Mode { get; init; }
 
+    /// <summary>Added to the numbers of the kernel's queues, so that it refuses the rings; for tests.</summary>
+    internal int RingQueueShift { get; init; }
+
     /// <summary>Mount through fusermount3 even where mount(2) is permitted; for tests.</summary>
     internal bool AlwaysUseFusermount { get; init; }
 }

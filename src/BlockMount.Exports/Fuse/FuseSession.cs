@@ -25,8 +25,9 @@ internal sealed partial class FuseSession
     private int _alive;
 
     /// <summary>Takes over <paramref name="channels"/>, one for each worker. FUSE_INIT is done already.</summary>
-    /// <param name="ringDevice">A descriptor of /dev/fuse that the first of the channels owns, if rings are to serve most requests; else -1.</param>
-    internal FuseSession(string name, IReadOnlyList<FuseChannel> channels, FuseDispatcher dispatcher, ILogger logger, int ringDevice = -1)
+    /// <param name="makeRings">Makes the rings that are to serve most requests, given what each calls when it has ended; null for none.</param>
+    internal FuseSession(
+        string name, IReadOnlyList<FuseChannel> channels, FuseDispatcher dispatcher, ILogger logger, Func<Action<Exception?>, FuseRingSet>? makeRings = null)
     {
         _name = name;
         _logger = logger;
@@ -38,9 +39,9 @@ internal sealed partial class FuseSession
             _servers.Add(new FuseWorker($"fuse-{i}", channels[i], dispatcher, _requests, ServerEnded));
         }
 
-        if (ringDevice >= 0)
+        if (makeRings is not null)
         {
-            _ringSet = new FuseRingSet(ringDevice, dispatcher, ServerEnded);
+            _ringSet = makeRings(ServerEnded);
             _servers.AddRange(_ringSet.Rings);
         }
 

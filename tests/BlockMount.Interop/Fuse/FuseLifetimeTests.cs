@@ -5,6 +5,7 @@ using BlockMount.Block.Nodes;
 using BlockMount.Exports.Fuse;
 using BlockMount.Formats.Raw;
 using BlockMount.TestSupport;
+using BlockMount.TestSupport.Faults;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -74,6 +75,54 @@ public sealed class FuseLifetimeTests
 
         Assert.True(await traffic.WaitAsync(s_limit) > 0);
         Assert.Empty(MountsOn(disk.Path));
+    }
+
+    // Over /dev/fuse and over io_uring, whichever the machine's setting says: scripts/test runs this with both.
+    [RequiresFuseFact]
+    public async Task Dispose_RequestIsWaiting_ClientGetsItsReply()
+    {
+        GatedFile file = new();
+        await using MountedDisk disk = await MountedDisk.MountAsync(file);
+        await using FileStream client = new(disk.Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
+        byte[] buffer = new byte[4096];
+        Task<int> read = Task.Run(() => client.Read(buffer));
+        await file.Asked.WaitAsync(s_limit);
+
+        Task ended = disk.Export.DisposeAsync().AsTask();
+        // Long after the mount was detached and everything that does not wait has ended.
+        await Task.Delay(500);
+        Assert.False(ended.IsCompleted);
+        byte[] content = [.. Enumerable.Range(0, 4096).Select(i => (byte)(i * 7))];
+        file.Open(content);
+
+        Assert.Equal(4096, await read.WaitAsync(s_limit));
+        Assert.Equal(content, buffer);
+        await ended.WaitAsync(s_limit);
+    }
+
+    // The kernel holds requests back until the mount is set up, and then lets them go all at once. One that got lost would hold its client up until the unmount.
+    [RequiresFuseFact]
+    public async Task Mount_ClientsWaitForIt_AllAreServed()
+    {
+        using ScratchFolder folder = new();
+        string mountPoint = folder["disk"];
+        await File.WriteAllTextAsync(mountPoint, "below");
+        long[] asked = new long[12];
+        bool stop = false;
+        Thread[] clients = [.. asked.Select((_, i) => new Thread(() => AskUntilStopped(mountPoint, ref asked[i], ref stop)) { IsBackground = true })];
+        Array.ForEach(clients, client => client.Start());
+        await using BlockDevice device = new("d", new FormatNode("d", "m", new RawDriver(new MemoryFile(content: new byte[512])), null), readOnly: false);
+        for (int round = 0; round < 30; round++)
+        {
+            await using FuseExport export = await FuseExport.StartAsync(
+                device, new FuseExportOptions { MountPoint = mountPoint, FileSystemName = "m" }, NullLogger.Instance);
+            long[] before = [.. asked];
+            bool all = SpinWait.SpinUntil(() => asked.Index().All(client => Volatile.Read(ref asked[client.Index]) > before[client.Index] + 1), s_limit);
+            Assert.True(all, $"round {round}: a client still waits for its first answer");
+        }
+
+        Volatile.Write(ref stop, true);
+        Assert.All(clients, client => Assert.True(client.Join(s_limit)));
     }
 
     [RequiresFuseFact]
@@ -155,6 +204,16 @@ public sealed class FuseLifetimeTests
         {
             await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
             Assert.Equal(MiB, new FileInfo(disk.Path).Length);
+        }
+    }
+
+    private static void AskUntilStopped(string path, ref long asked, ref bool stop)
+    {
+        while (!Volatile.Read(ref stop))
+        {
+            // False between unmount and the end of the connection.
+            _ = File.Exists(path);
+            Volatile.Write(ref asked, asked + 1);
         }
     }
 

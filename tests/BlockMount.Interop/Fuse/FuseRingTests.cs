@@ -106,6 +106,47 @@ public sealed class FuseRingTests
         }
     }
 
+    [RequiresFact(Needs.FuseUring | Needs.Root)]
+    public async Task Dispose_WhileThreadsAreConfined_LeavesNoneThatSomebodyElseCouldBeTakenFor()
+    {
+        MountedDisk disk = await MountedDisk.OnHostFileAsync(MiB, Over(FuseTransport.Uring));
+        await using (disk)
+        {
+            using (FileStream client = new(disk.Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0))
+            {
+                Stopwatch watch = Stopwatch.StartNew();
+                while (!disk.Export.Session.Rings.Any(ring => ring.Placement.IsConfined) && watch.Elapsed < s_limit)
+                {
+                    Read(client, 100);
+                }
+            }
+
+            Assert.Contains(disk.Export.Session.Rings, ring => ring.Placement.IsConfined);
+            await disk.Export.DisposeAsync();
+            Assert.All(disk.Export.Session.Rings, ring => Assert.Equal((false, 0), (ring.Placement.IsConfined, ring.Placement.ThreadId)));
+        }
+    }
+
+    // Real refusals by the kernel, in the middle of a mount.
+    [RequiresFact(Needs.FuseUring)]
+    public async Task RingsRefused_AutoMountsWithoutThem_UringSaysWhy()
+    {
+        int descriptors = Directory.GetFiles("/proc/self/fd").Length;
+        await using (MountedDisk disk = await MountedDisk.InMemoryAsync(MiB, options => options with { RingQueueShift = 10_000 }))
+        {
+            Assert.Equal(FuseTransport.Dev, disk.Export.Transport);
+            Assert.Equal(MiB, (await File.ReadAllBytesAsync(disk.Path)).Length);
+        }
+
+        BlockIOException refused = await Assert.ThrowsAsync<BlockIOException>(
+            () => MountedDisk.InMemoryAsync(MiB, options => options with { RingQueueShift = 10_000, Transport = FuseTransport.Uring }));
+        Assert.Equal(Errno.EINVAL, refused.Errno);
+        Assert.Contains("transport=dev", refused.Hint, StringComparison.Ordinal);
+        // Those of other threads of the process may come and go.
+        Assert.InRange(Directory.GetFiles("/proc/self/fd").Length, 0, descriptors + 3);
+        Assert.DoesNotContain("blockmount-test", string.Concat(File.ReadLines("/proc/self/mountinfo").Where(line => line.Contains("/images/a,", StringComparison.Ordinal))), StringComparison.Ordinal);
+    }
+
     // The kernel cuts the connection, as an administrator can through /sys/fs/fuse.
     [RequiresFact(Needs.FuseUring | Needs.Root)]
     public async Task ConnectionAborted_SessionEnds()

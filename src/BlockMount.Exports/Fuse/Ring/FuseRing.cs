@@ -19,6 +19,8 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
     // Replies that are collected at most before the kernel gets them, so that the clients go on meanwhile.
     private const uint ReplyBatch = 8;
 
+    private const string WithoutRings = "use '-o transport=dev'";
+
     // Smaller transfers cost less than handing them to another thread.
     private const int OffloadBytesMin = 64 << 10;
 
@@ -141,18 +143,21 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
     {
         try
         {
-            _ring = TryCreate(_entries.Length + 1, out Errno errno) ?? throw new BlockIOException(errno, "io_uring_setup for FUSE");
+            _ring = TryCreate(_entries.Length + 1, out Errno errno) ?? throw new BlockIOException(errno, "io_uring_setup for FUSE", WithoutRings);
             foreach (FuseRequest entry in _entries)
             {
                 PrepareRegister(entry);
             }
 
             ArmWake();
-            // An entry that is refused completes at once.
+            _live = _entries.Length;
             CheckEnter(_ring.Submit(waitFor: 0));
-            if (_ring.TryReap(out io_uring_cqe refused) && refused.res < 0)
+            // An entry that is refused completes at once. So can one that brings a request: somebody has waited for the mount.
+            TakeCompletions();
+            if (_failure is not null || _live < _entries.Length)
             {
-                throw new BlockIOException((Errno)(-refused.res), "registration of an io_uring for FUSE");
+                Errno refusal = (_failure as BlockIOException)?.Errno ?? Errno.ENOTCONN;
+                throw new BlockIOException(refusal, "registration of an io_uring for FUSE", WithoutRings);
             }
         }
         catch (BlockIOException failure)
@@ -161,7 +166,6 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
             throw;
         }
 
-        _live = _entries.Length;
         _registered.SetResult();
     }
 
@@ -170,19 +174,28 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
         while (_live > 0 && !(_stopping && _elsewhere == 0))
         {
             Wait();
-            int served = 0;
-            while (_ring.TryReap(out io_uring_cqe completion))
-            {
-                Take(completion);
-                served++;
-                if (_ring.Unsubmitted >= ReplyBatch)
-                {
-                    CheckEnter(_ring.Submit(waitFor: 0));
-                }
-            }
-
-            Placement.Observe(served);
+            Placement.Observe(TakeCompletions());
         }
+
+        // The replies to what was taken last.
+        CheckEnter(_ring.Submit(waitFor: 0));
+    }
+
+    // Serves what has arrived; how many completions that were.
+    private int TakeCompletions()
+    {
+        int taken = 0;
+        while (_ring.TryReap(out io_uring_cqe completion))
+        {
+            Take(completion);
+            taken++;
+            if (_ring.Unsubmitted >= ReplyBatch)
+            {
+                CheckEnter(_ring.Submit(waitFor: 0));
+            }
+        }
+
+        return taken;
     }
 
     // Hands the replies over and returns when there is something to do, or when a signal came.
@@ -194,14 +207,20 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
             return;
         }
 
-        long deadline = AdaptivePolling.Deadline();
-        do
+        try
         {
-            CheckEnter(_ring.Submit(waitFor: 0));
+            long deadline = AdaptivePolling.Deadline();
+            do
+            {
+                CheckEnter(_ring.Submit(waitFor: 0));
+            }
+            while (_ring.Completed == 0 && Stopwatch.GetTimestamp() < deadline);
         }
-        while (_ring.Completed == 0 && Stopwatch.GetTimestamp() < deadline);
+        finally
+        {
+            _poller.End();
+        }
 
-        _poller.End();
         if (_ring.Completed > 0)
         {
             _polling.Succeeded();
@@ -343,7 +362,9 @@ internal sealed unsafe class FuseRing : IFuseServer, IFuseReplier, IDisposable
 
     private void End()
     {
-        // After a failure: somebody may still write to the requests' memory.
+        Placement.Detach();
+        // Only after a failure: somebody may still write to the requests' memory. The ring, which would bring the wake-up, is of no use any more, so this
+        // looks now and then.
         while (_elsewhere > 0)
         {
             for (FuseRequest? request = _finished.TakeAll(); request is not null; request = request.Next)

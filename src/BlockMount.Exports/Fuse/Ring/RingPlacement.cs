@@ -7,7 +7,7 @@ namespace BlockMount.Exports.Fuse.Ring;
 /// Where and with what priority the thread of a ring runs. A client with one request in flight is served fastest on its own processor, by a thread that
 /// never pushes it aside (SCHED_IDLE): nobody has to be woken elsewhere. With more requests in flight the thread is better off on any other processor. How many
 /// completions each wait brings tells which it is. SCHED_IDLE starves when others keep the processor busy; <see cref="RingGuard"/> watches for that.
-/// <para>Threading: <see cref="Attach"/> and <see cref="Observe"/> on the ring's thread, the rest on any.</para>
+/// <para>Threading: <see cref="Attach"/>, <see cref="Observe"/> and <see cref="Detach"/> on the ring's thread, the rest on any.</para>
 /// </summary>
 internal sealed class RingPlacement
 {
@@ -59,6 +59,17 @@ internal sealed class RingPlacement
     {
         _class.Begin();
         Volatile.Write(ref _threadId, LibcThread.gettid());
+    }
+
+    /// <summary>The calling thread, which is the one that was attached, is about to end: its id may be somebody else's afterwards.</summary>
+    internal void Detach()
+    {
+        // Also because what it has left to do must not wait for an idle processor.
+        Free(penalty: false);
+        lock (_gate)
+        {
+            Volatile.Write(ref _threadId, 0);
+        }
     }
 
     /// <summary>A wait has ended with so many completions.</summary>

@@ -1,7 +1,7 @@
 using BlockMount.Base;
 using BlockMount.Exports.Fuse;
 using BlockMount.Exports.Fuse.Abi;
-using BlockMount.Storage;
+using BlockMount.TestSupport.Faults;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -91,45 +91,4 @@ public sealed class FuseSessionTests
     }
 
     private static byte[] Read(ulong unique) => FuseFrames.Build(FuseOpcode.FUSE_READ, new fuse_read_in { size = 1 }, unique: unique);
-
-    /// <summary>Reads wait until the test lets them through; then they get its bytes.</summary>
-    private sealed class GatedFile : StorageFile
-    {
-        private readonly TaskCompletionSource<byte[]> _content = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        private readonly TaskCompletionSource _asked = new(TaskCreationOptions.RunContinuationsAsynchronously);
-
-        public override string Name => "gated";
-
-        public override bool ReadOnly => false;
-
-        public override long Length => 4096;
-
-        public override long AllocatedBytes => 4096;
-
-        internal Task Asked => _asked.Task;
-
-        internal void Open(byte[] content) => _content.SetResult(content);
-
-        internal void Fail(Exception failure) => _content.SetException(failure);
-
-        public override ValueTask FlushAsync() => ValueTask.CompletedTask;
-
-        public override ValueTask ResizeAsync(long length) => ValueTask.CompletedTask;
-
-        public override ValueTask<FileExtent> MapAsync(long offset, long length) => new(new FileExtent(length, IsHole: false));
-
-        public override ValueTask DisposeAsync() => ValueTask.CompletedTask;
-
-        protected override async ValueTask ReadCoreAsync(long offset, Memory<byte> buffer)
-        {
-            _asked.TrySetResult();
-            (await _content.Task).CopyTo(buffer);
-        }
-
-        protected override ValueTask WriteCoreAsync(long offset, ReadOnlyMemory<byte> buffer) => ValueTask.CompletedTask;
-
-        protected override ValueTask WriteZeroesCoreAsync(long offset, long length, bool mayUnmap) => ValueTask.CompletedTask;
-
-        protected override ValueTask<bool> PunchHoleCoreAsync(long offset, long length) => new(false);
-    }
 }
