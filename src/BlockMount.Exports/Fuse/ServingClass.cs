@@ -27,10 +27,11 @@ internal sealed class ServingClass
     /// <summary>The thread is in the normal class, because the machine is busy.</summary>
     internal bool IsNormal { get; private set; }
 
-    /// <summary>Takes charge of the calling thread.</summary>
+    /// <summary>Takes charge of the calling thread, also again after somebody else had chosen its class.</summary>
     internal void Begin()
     {
         LibcThread.PreferThroughput();
+        IsNormal = false;
         _delay = LibcThread.RunDelay();
         _changed = Stopwatch.GetTimestamp();
     }

@@ -17,13 +17,16 @@ public sealed unsafe partial class ServingClassTests
         bool stop = false;
         Thread busy = new(() => Spin(ref stop)) { IsBackground = true };
         busy.Start();
-        (bool becameNormal, bool wentBack) = (false, false);
+        (bool becameNormal, bool beganAgain, bool wentBack) = (false, false, false);
         Thread serving = new(() =>
         {
             PinToFirstProcessor();
             ServingClass servingClass = new();
             servingClass.Begin();
             becameNormal = ServeUntil(servingClass, () => servingClass.IsNormal);
+            // As after a time of being confined.
+            servingClass.Begin();
+            beganAgain = !servingClass.IsNormal && ServeUntil(servingClass, () => servingClass.IsNormal);
             Volatile.Write(ref stop, true);
             wentBack = ServeUntil(servingClass, () => !servingClass.IsNormal);
         });
@@ -32,6 +35,7 @@ public sealed unsafe partial class ServingClassTests
         busy.Join();
 
         Assert.True(becameNormal, "the thread waits for whole time slices");
+        Assert.True(beganAgain, "a class that was chosen before counts as the present one");
         Assert.True(wentBack, "the machine is idle again, and the thread still pushes others aside");
     }
 
