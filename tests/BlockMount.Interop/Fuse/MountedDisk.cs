@@ -52,7 +52,7 @@ internal sealed class MountedDisk : IAsyncDisposable
                 created.SetLength(size);
             }
 
-            MountedDisk disk = await MountAsync(await PosixStorage.Instance.OpenAsync(path, new StorageOpenOptions()), change);
+            MountedDisk disk = await MountAsync(await PosixStorage.Instance.OpenAsync(path, RunOptions.Storage), change);
             disk.ImagePath = path;
             return disk;
         }

@@ -37,7 +37,7 @@ public sealed class NbdInteropTests : IAsyncLifetime, IDisposable
             await file.WriteAsync(_content.AsMemory(8 << 20));
         }
 
-        StorageFile storage = await PosixStorage.Instance.OpenAsync(_folder["disk.raw"], new StorageOpenOptions());
+        StorageFile storage = await PosixStorage.Instance.OpenAsync(_folder["disk.raw"], RunOptions.Storage);
         _device = new BlockDevice("drive0", new FormatNode("node0", "disk.raw", new RawDriver(storage), backing: null), readOnly: false);
         _server = await NbdServer.StartAsync(
             new NbdServerOptions { EndPoint = new UnixDomainSocketEndPoint(_folder["n b&d.sock"]) }, NullLogger.Instance);
