@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using BlockMount.Base;
 using BlockMount.Base.Interop.Uring;
+using BlockMount.Storage;
 using Xunit;
 
 namespace BlockMount.TestSupport;
@@ -110,7 +111,7 @@ public static class Requirements
             missing.Add(reason);
         }
 
-        if (needs.HasFlag(Needs.IoUring) && IoUringObstacle() is { } noRing)
+        if ((needs.HasFlag(Needs.IoUring) || RunOptions.Storage.Engine == IoEngine.IoUring) && IoUringObstacle() is { } noRing)
         {
             missing.Add(noRing);
         }

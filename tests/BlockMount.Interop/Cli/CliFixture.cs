@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using BlockMount.TestSupport;
 using Xunit;
 
@@ -41,13 +42,35 @@ public abstract class CliFixture : IAsyncLifetime, IDisposable
         return [.. document.RootElement.EnumerateArray().Select(entry => entry.GetProperty("pid").GetInt32())];
     }
 
-    /// <summary>Ends a process as a crash would, and waits until it is gone.</summary>
+    /// <summary>
+    /// Ends a process as a crash would, and waits until nothing of it runs: it holds no file and no lock any more. That its parent, which is not this process, takes
+    /// note of it may last seconds and is not waited for.
+    /// </summary>
     protected static async Task KillAsync(int pid)
     {
-        using System.Diagnostics.Process process = System.Diagnostics.Process.GetProcessById(pid);
+        using Process process = Process.GetProcessById(pid);
         process.Kill();
-        using CancellationTokenSource patience = new(TimeSpan.FromSeconds(10));
-        await process.WaitForExitAsync(patience.Token);
+        Stopwatch watch = Stopwatch.StartNew();
+        while (IsRunning(pid))
+        {
+            Assert.True(watch.Elapsed < TimeSpan.FromSeconds(10), $"process {pid} does not end");
+            await Task.Delay(1);
+        }
+    }
+
+    // The first thread may be a zombie long before the others have ended.
+    private static bool IsRunning(int pid)
+    {
+        try
+        {
+            // After the name, which is in brackets, comes the state.
+            string stat = File.ReadAllText($"/proc/{pid}/stat");
+            return stat[stat.LastIndexOf(')')..][2] is not ('Z' or 'X') || Directory.GetDirectories($"/proc/{pid}/task").Length > 1;
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
     }
 
     /// <inheritdoc/>

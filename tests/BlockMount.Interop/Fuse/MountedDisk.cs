@@ -52,7 +52,7 @@ internal sealed class MountedDisk : IAsyncDisposable
                 created.SetLength(size);
             }
 
-            MountedDisk disk = await MountAsync(await PosixStorage.Instance.OpenAsync(path, new StorageOpenOptions()), change);
+            MountedDisk disk = await MountAsync(await PosixStorage.Instance.OpenAsync(path, RunOptions.Storage), change);
             disk.ImagePath = path;
             return disk;
         }
@@ -64,15 +64,18 @@ internal sealed class MountedDisk : IAsyncDisposable
     }
 
     /// <summary>Mounts <paramref name="file"/>, which is taken over.</summary>
-    internal static async Task<MountedDisk> MountAsync(StorageFile file, Func<FuseExportOptions, FuseExportOptions>? change = null)
+    internal static Task<MountedDisk> MountAsync(StorageFile file, Func<FuseExportOptions, FuseExportOptions>? change = null) =>
+        MountAsync(new BlockDevice("disk0", new FormatNode("disk0", file.Name, new RawDriver(file), backing: null), file.ReadOnly), !file.ReadOnly, change);
+
+    /// <summary>Mounts <paramref name="device"/>, which is taken over.</summary>
+    internal static async Task<MountedDisk> MountAsync(BlockDevice device, bool writable, Func<FuseExportOptions, FuseExportOptions>? change = null)
     {
         ScratchFolder folder = new();
-        BlockDevice device = new("disk0", new FormatNode("disk0", file.Name, new RawDriver(file), backing: null), file.ReadOnly);
         try
         {
             string mountPoint = folder["disk"];
             await File.WriteAllTextAsync(mountPoint, "content below the mount");
-            FuseExportOptions options = new() { MountPoint = mountPoint, FileSystemName = "/images/a, b.raw", Writable = !file.ReadOnly };
+            FuseExportOptions options = new() { MountPoint = mountPoint, FileSystemName = "/images/a, b.raw", Writable = writable };
             FuseExport export = await FuseExport.StartAsync(device, change?.Invoke(options) ?? options, NullLogger.Instance);
             return new MountedDisk(folder, device, export);
         }

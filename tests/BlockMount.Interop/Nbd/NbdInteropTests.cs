@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
@@ -38,7 +37,7 @@ public sealed class NbdInteropTests : IAsyncLifetime, IDisposable
             await file.WriteAsync(_content.AsMemory(8 << 20));
         }
 
-        StorageFile storage = await PosixStorage.Instance.OpenAsync(_folder["disk.raw"], new StorageOpenOptions());
+        StorageFile storage = await PosixStorage.Instance.OpenAsync(_folder["disk.raw"], RunOptions.Storage);
         _device = new BlockDevice("drive0", new FormatNode("node0", "disk.raw", new RawDriver(storage), backing: null), readOnly: false);
         _server = await NbdServer.StartAsync(
             new NbdServerOptions { EndPoint = new UnixDomainSocketEndPoint(_folder["n b&d.sock"]) }, NullLogger.Instance);
@@ -196,23 +195,5 @@ public sealed class NbdInteropTests : IAsyncLifetime, IDisposable
     {
         byte[] actual = await File.ReadAllBytesAsync(_folder[name]);
         Assert.True(expected.AsSpan().SequenceEqual(actual), $"{name} differs");
-    }
-}
-
-/// <summary>A fact that needs fio, built with its nbd engine.</summary>
-[AttributeUsage(AttributeTargets.Method)]
-public sealed class RequiresFioNbdFactAttribute : RequiresFactAttribute
-{
-    public RequiresFioNbdFactAttribute()
-        : base(Needs.None, "fio")
-    {
-        if (Skip is null)
-        {
-            using Process fio = ToolProcess.Start("fio", "--enghelp=nbd");
-            fio.StandardInput.Close();
-            string output = fio.StandardOutput.ReadToEnd();
-            fio.WaitForExit();
-            Skip = output.Contains("uri", StringComparison.Ordinal) ? null : "fio was built without its nbd engine";
-        }
     }
 }

@@ -21,10 +21,10 @@ public abstract class ServedImageFixture : CliFixture
         return this[name];
     }
 
-    /// <summary>Mounts on "m" in the test's folder; returns the path of the mounted file.</summary>
+    /// <summary>Mounts on "m" in the test's folder, with the engine of this run unless <paramref name="more"/> names one; returns the path of the mounted file.</summary>
     protected async Task<string> MountAsync(string image, params string[] more)
     {
-        (await RunAsync([image, this["m"], .. more])).MustSucceed();
+        (await RunAsync([image, this["m"], .. RunOptions.Arguments, .. more])).MustSucceed();
         return this["m"];
     }
 
