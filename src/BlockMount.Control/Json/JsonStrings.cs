@@ -11,8 +11,9 @@ internal static class JsonStrings
     public static string Decode(ReadOnlySpan<byte> token)
     {
         StringBuilder text = new();
-        ReadOnlySpan<byte> rest = token[1..^1];
-        while (!rest.IsEmpty)
+        ReadOnlySpan<byte> rest = token[1..];
+        // Up to the closing quote.
+        while (rest.Length > 1)
         {
             rest = rest[(rest[0] == '\\' ? AppendEscape(text, rest) : AppendCharacter(text, rest))..];
         }
