@@ -75,8 +75,9 @@ internal static class ArgumentCheck
 
         if (!words.Values.Contains(word.Value))
         {
-            // Here, and only here, QEMU names the member without what leads to it.
-            throw new CommandException($"Parameter '{path[(path.LastIndexOf('.') + 1)..]}' does not accept value '{word.Value}'");
+            // Here, and only here, QEMU names the member without what leads to it; an item of a list has no name.
+            string name = path.EndsWith(']') ? "null" : path[(path.LastIndexOf('.') + 1)..];
+            throw new CommandException($"Parameter '{name}' does not accept value '{word.Value}'");
         }
     }
 

@@ -68,8 +68,7 @@ internal sealed class SchemaInfo
 
         name = type switch
         {
-            // QEMU has one type for all integers there.
-            BuiltinType builtin => builtin.JsonType == "value" ? "any" : builtin.JsonType == "boolean" ? "bool" : builtin.JsonType == "string" ? "str" : builtin.JsonType,
+            BuiltinType builtin => builtin.WireName,
             ListType list => $"[{Reference(list.Element)}]",
             _ => _names.Count.ToString(CultureInfo.InvariantCulture),
         };

@@ -33,17 +33,18 @@ public enum BuiltinKind
 }
 
 /// <summary>A type that every schema has.</summary>
-/// <param name="JsonType">Its type in JSON, as query-qmp-schema names it.</param>
-public sealed record BuiltinType(string Name, BuiltinKind Kind, string JsonType) : SchemaType(Name)
+/// <param name="WireName">Its name in query-qmp-schema, which knows one type of integers.</param>
+/// <param name="JsonType">Its type in JSON there.</param>
+public sealed record BuiltinType(string Name, BuiltinKind Kind, string WireName, string JsonType) : SchemaType(Name)
 {
-    public static readonly BuiltinType Text = new("str", BuiltinKind.Text, "string");
-    public static readonly BuiltinType Integer = new("int", BuiltinKind.Integer, "int");
-    public static readonly BuiltinType Size = new("size", BuiltinKind.Size, "int");
-    public static readonly BuiltinType UInt32 = new("uint32", BuiltinKind.UInt32, "int");
-    public static readonly BuiltinType Number = new("number", BuiltinKind.Number, "number");
-    public static readonly BuiltinType Boolean = new("bool", BuiltinKind.Boolean, "boolean");
-    public static readonly BuiltinType Null = new("null", BuiltinKind.Null, "null");
-    public static readonly BuiltinType Any = new("any", BuiltinKind.Any, "value");
+    public static readonly BuiltinType Text = new("str", BuiltinKind.Text, "str", "string");
+    public static readonly BuiltinType Integer = new("int", BuiltinKind.Integer, "int", "int");
+    public static readonly BuiltinType Size = new("size", BuiltinKind.Size, "int", "int");
+    public static readonly BuiltinType UInt32 = new("uint32", BuiltinKind.UInt32, "int", "int");
+    public static readonly BuiltinType Number = new("number", BuiltinKind.Number, "number", "number");
+    public static readonly BuiltinType Boolean = new("bool", BuiltinKind.Boolean, "bool", "boolean");
+    public static readonly BuiltinType Null = new("null", BuiltinKind.Null, "null", "null");
+    public static readonly BuiltinType Any = new("any", BuiltinKind.Any, "any", "value");
 }
 
 /// <summary>One of several words.</summary>

@@ -20,7 +20,7 @@ public sealed class NbdServer : IAsyncDisposable
 
     private readonly NbdServerOptions _options;
     private readonly ILogger _logger;
-    private readonly NbdListener _listener;
+    private readonly SocketListener _listener;
     private readonly NbdExportTable _exports = new();
     private readonly CancellationTokenSource _stopping = new();
 
@@ -32,7 +32,7 @@ public sealed class NbdServer : IAsyncDisposable
 
     private Task _acceptLoop = Task.CompletedTask;
 
-    private NbdServer(NbdServerOptions options, NbdListener listener, ILogger logger)
+    private NbdServer(NbdServerOptions options, SocketListener listener, ILogger logger)
     {
         _options = options;
         _listener = listener;
@@ -58,7 +58,7 @@ public sealed class NbdServer : IAsyncDisposable
     /// <exception cref="BlockMountException">The address is taken or cannot be used.</exception>
     public static async ValueTask<NbdServer> StartAsync(NbdServerOptions options, ILogger logger)
     {
-        NbdServer server = new(options, await NbdListener.BindAsync(options.EndPoint), logger);
+        NbdServer server = new(options, await SocketListener.BindAsync(options.EndPoint), logger);
         NbdLog.Listening(logger, server.UriFor(""));
         server._acceptLoop = server.AcceptLoopAsync();
         return server;

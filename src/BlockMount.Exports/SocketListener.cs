@@ -6,13 +6,13 @@ using Microsoft.Win32.SafeHandles;
 using Mono.Unix.Native;
 using Errno = BlockMount.Base.Errno;
 
-namespace BlockMount.Exports.Nbd;
+namespace BlockMount.Exports;
 
 /// <summary>
 /// A listening socket. A Unix socket is made with mode 0600, replaces the file of a server that is dead, and is unlinked on
 /// disposal if it is still ours.
 /// </summary>
-internal sealed class NbdListener : IDisposable
+public sealed class SocketListener : IDisposable
 {
     private const int Backlog = 128;
     private static readonly TimeSpan s_lockWait = TimeSpan.FromSeconds(5);
@@ -20,7 +20,7 @@ internal sealed class NbdListener : IDisposable
     private readonly string? _path;
     private readonly (ulong Device, ulong Inode) _identity;
 
-    private NbdListener(Socket socket, EndPoint endPoint, string? path)
+    private SocketListener(Socket socket, EndPoint endPoint, string? path)
     {
         Socket = socket;
         EndPoint = endPoint;
@@ -36,7 +36,7 @@ internal sealed class NbdListener : IDisposable
 
     /// <summary>Binds and listens.</summary>
     /// <exception cref="BlockMountException">The address is taken or cannot be used.</exception>
-    public static async ValueTask<NbdListener> BindAsync(EndPoint endPoint) => endPoint switch
+    public static async ValueTask<SocketListener> BindAsync(EndPoint endPoint) => endPoint switch
     {
         IPEndPoint ip => BindTcp(ip),
         UnixDomainSocketEndPoint unix => await BindUnixAsync(unix),
@@ -55,7 +55,7 @@ internal sealed class NbdListener : IDisposable
         Socket.Dispose();
     }
 
-    private static NbdListener BindTcp(IPEndPoint endPoint)
+    private static SocketListener BindTcp(IPEndPoint endPoint)
     {
         Socket socket = new(endPoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
         try
@@ -63,7 +63,7 @@ internal sealed class NbdListener : IDisposable
             // The runtime sets SO_REUSEADDR on Linux, so a port in TIME_WAIT is no obstacle and a living listener is one.
             socket.Bind(endPoint);
             socket.Listen(Backlog);
-            return new NbdListener(socket, socket.LocalEndPoint!, path: null);
+            return new SocketListener(socket, socket.LocalEndPoint!, path: null);
         }
         catch (SocketException error)
         {
@@ -71,7 +71,7 @@ internal sealed class NbdListener : IDisposable
             string? hint = error.SocketErrorCode switch
             {
                 SocketError.AddressAlreadyInUse => $"Choose another port, or 0 for any; 'ss -ltnp sport = :{endPoint.Port}' shows who has it",
-                SocketError.AccessDenied => "Ports below 1024 are privileged; the usual NBD port is 10809",
+                SocketError.AccessDenied => "Ports below 1024 are privileged; choose another one",
                 SocketError.AddressNotAvailable => "Use an address of this machine, as 127.0.0.1 or 0.0.0.0; 'ip addr' lists them",
                 _ => null,
             };
@@ -79,7 +79,7 @@ internal sealed class NbdListener : IDisposable
         }
     }
 
-    private static async ValueTask<NbdListener> BindUnixAsync(UnixDomainSocketEndPoint endPoint)
+    private static async ValueTask<SocketListener> BindUnixAsync(UnixDomainSocketEndPoint endPoint)
     {
         string path = endPoint.ToString();
         if (path.Length == 0 || path[0] == '@' || path[0] == '\0')
@@ -94,7 +94,7 @@ internal sealed class NbdListener : IDisposable
         RemoveStaleSocket(path);
         SafeSocketHandle? handle = UnixSockets.TryListen(endPoint, 0x180 /* 0600 */, Backlog, out Errno error);
         return handle is not null
-            ? new NbdListener(new Socket(handle), endPoint, path)
+            ? new SocketListener(new Socket(handle), endPoint, path)
             : throw new BlockMountException($"Could not listen on '{path}': {ErrnoText.Describe(error)}");
     }
 

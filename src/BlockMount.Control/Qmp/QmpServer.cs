@@ -1,0 +1,155 @@
+using System.Net;
+using System.Net.Sockets;
+using BlockMount.Control.Json;
+using BlockMount.Exports;
+using Microsoft.Extensions.Logging;
+
+namespace BlockMount.Control.Qmp;
+
+/// <summary>
+/// Serves the machine protocol at sockets and streams, to several clients at once. Owns its listeners and connections. Any thread.
+/// </summary>
+public sealed partial class QmpServer : IAsyncDisposable
+{
+    private static readonly TimeSpan s_acceptRetryDelay = TimeSpan.FromMilliseconds(100);
+
+    private readonly CommandTable _commands;
+    private readonly QmpEvents _events;
+    private readonly JsonObject _version;
+    private readonly ILogger _log;
+    private readonly CancellationTokenSource _stopping = new();
+    private readonly Lock _gate = new();
+
+    // Guarded by _gate.
+    private readonly List<SocketListener> _listeners = [];
+    private readonly HashSet<Task> _running = [];
+
+    /// <param name="version">What query-version returns.</param>
+    public QmpServer(CommandTable commands, QmpEvents events, JsonObject version, ILogger log)
+    {
+        _commands = commands;
+        _events = events;
+        _version = version;
+        _log = log;
+    }
+
+    /// <summary>Clients and listeners at work.</summary>
+    internal int RunningCount
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _running.Count;
+            }
+        }
+    }
+
+    /// <summary>Listens; clients may connect when it returns.</summary>
+    /// <returns>The address, with the port that was chosen.</returns>
+    /// <exception cref="Base.BlockMountException">The address cannot be used.</exception>
+    public async ValueTask<EndPoint> ListenAsync(EndPoint endPoint, bool pretty = false)
+    {
+        SocketListener listener = await SocketListener.BindAsync(endPoint);
+        lock (_gate)
+        {
+            _listeners.Add(listener);
+        }
+
+        Track(AcceptAsync(listener, pretty));
+        return listener.EndPoint;
+    }
+
+    /// <summary>Serves one client on a stream, which is the caller's, in the background.</summary>
+    /// <returns>Completes when that client is gone.</returns>
+    public Task Serve(Stream stream, bool pretty = false)
+    {
+        Task session = new QmpSession(stream, _commands, _events, _version, pretty).RunAsync(_stopping.Token);
+        Track(session);
+        return session;
+    }
+
+    /// <summary>Stops listening, removes socket files, and ends all clients once their commands have ended.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _stopping.CancelAsync();
+        SocketListener[] listeners;
+        lock (_gate)
+        {
+            listeners = [.. _listeners];
+            _listeners.Clear();
+        }
+
+        foreach (SocketListener listener in listeners)
+        {
+            listener.Dispose();
+        }
+
+        Task[] running;
+        lock (_gate)
+        {
+            running = [.. _running];
+        }
+
+        await Task.WhenAll(running);
+        _stopping.Dispose();
+    }
+
+    private void Track(Task task)
+    {
+        lock (_gate)
+        {
+            _ = _running.Add(task);
+        }
+
+        _ = task.ContinueWith(
+            ended =>
+            {
+                lock (_gate)
+                {
+                    _ = _running.Remove(ended);
+                }
+            },
+            CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+    }
+
+    private async Task AcceptAsync(SocketListener listener, bool pretty)
+    {
+        while (!_stopping.IsCancellationRequested)
+        {
+            try
+            {
+                Track(ServeSocketAsync(await listener.Socket.AcceptAsync(_stopping.Token), pretty));
+            }
+            catch (Exception error) when (error is OperationCanceledException or ObjectDisposedException)
+            {
+                return;
+            }
+            catch (SocketException error)
+            {
+                LogAcceptFailed(error.Message);
+                await Task.WhenAny(Task.Delay(s_acceptRetryDelay, _stopping.Token));
+            }
+        }
+    }
+
+    private async Task ServeSocketAsync(Socket socket, bool pretty)
+    {
+        try
+        {
+            await using NetworkStream stream = new(socket, ownsSocket: true);
+            await new QmpSession(stream, _commands, _events, _version, pretty).RunAsync(_stopping.Token);
+        }
+        catch (Exception error)
+        {
+            // A bug must not take the daemon, with all its exports, down.
+            LogClientFailed(error);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "a monitor client was not accepted: {Reason}")]
+    private partial void LogAcceptFailed(string reason);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "a monitor client's session failed")]
+    private partial void LogClientFailed(Exception error);
+}
