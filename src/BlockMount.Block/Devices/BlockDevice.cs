@@ -22,6 +22,9 @@ public sealed class BlockDevice : IAsyncDisposable
     // Replaced only inside a drained section.
     private Node _root;
 
+    // Not null while writes are frozen; completes when they thaw. Looked at inside the gate.
+    private volatile TaskCompletionSource? _frozen;
+
     // Set once a flush failed; then every later flush fails (RELIABILITY D23).
     private volatile BlockIOException? _flushFailure;
 
@@ -92,6 +95,11 @@ public sealed class BlockDevice : IAsyncDisposable
             await _gate.EnterAsync();
         }
 
+        if (_frozen is not null)
+        {
+            await WaitForThawAsync();
+        }
+
         try
         {
             CheckWritable("write");
@@ -127,6 +135,11 @@ public sealed class BlockDevice : IAsyncDisposable
             await _gate.EnterAsync();
         }
 
+        if (_frozen is not null)
+        {
+            await WaitForThawAsync();
+        }
+
         try
         {
             CheckWritable("compressed write");
@@ -155,6 +168,11 @@ public sealed class BlockDevice : IAsyncDisposable
         if (!_gate.TryEnter())
         {
             await _gate.EnterAsync();
+        }
+
+        if (_frozen is not null)
+        {
+            await WaitForThawAsync();
         }
 
         try
@@ -190,6 +208,11 @@ public sealed class BlockDevice : IAsyncDisposable
         if (!_gate.TryEnter())
         {
             await _gate.EnterAsync();
+        }
+
+        if (_frozen is not null)
+        {
+            await WaitForThawAsync();
         }
 
         try
@@ -256,6 +279,35 @@ public sealed class BlockDevice : IAsyncDisposable
         {
             _gate.Exit();
         }
+    }
+
+    /// <summary>
+    /// Holds writes, zeroes and discards back from now on until <see cref="Thaw"/>; those in flight end, and everything is flushed. Reads and flushes go on.
+    /// Does nothing to a frozen device. Closing a frozen device leaves what waits waiting, as closing does.
+    /// </summary>
+    public async ValueTask FreezeAsync()
+    {
+        if (_frozen is not null)
+        {
+            return;
+        }
+
+        using (AsyncMutex.Releaser held = await _exclusive.LockAsync())
+        {
+            _frozen = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            await _gate.CloseAsync();
+            _gate.Open();
+        }
+
+        await FlushAsync();
+    }
+
+    /// <summary>Lets writes in again.</summary>
+    public void Thaw()
+    {
+        TaskCompletionSource? frozen = _frozen;
+        _frozen = null;
+        frozen?.SetResult();
     }
 
     /// <summary>Changes the size in bytes: waits until no request is in flight, holds new ones back meanwhile.</summary>
@@ -374,6 +426,17 @@ public sealed class BlockDevice : IAsyncDisposable
         }
 
         _root.IndexBelow(bytes);
+    }
+
+    // Inside the gate before and after, outside meanwhile.
+    private async ValueTask WaitForThawAsync()
+    {
+        while (_frozen is { } frozen)
+        {
+            _gate.Exit();
+            await frozen.Task;
+            await _gate.EnterAsync();
+        }
     }
 
     private async ValueTask FlushInsideAsync()

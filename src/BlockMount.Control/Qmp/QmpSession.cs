@@ -22,11 +22,11 @@ internal sealed class QmpSession
     private readonly QmpEvents _events;
     private readonly JsonObject _version;
     private readonly Channel<QmpRequest> _waiting = Channel.CreateBounded<QmpRequest>(WaitingMax);
-    private readonly List<QmpRequest> _received = [];
 
-    // Written by the worker while the reader may look: a client that pipelines behind its negotiation takes part in it at once.
-    private volatile bool _negotiated;
-    private volatile bool _outOfBand;
+    // The reader's. Until the negotiation has ended it carries commands out itself, so whatever a client sends behind it meets its outcome.
+    private readonly List<(JsonValue? Value, string? Error)> _received = [];
+    private bool _negotiated;
+    private bool _outOfBand;
 
     /// <param name="stream">To and from the client; still the caller's.</param>
     /// <param name="version">What query-version returns.</param>
@@ -66,15 +66,14 @@ internal sealed class QmpSession
 
     private async Task ReceiveAsync(CancellationToken cancel)
     {
-        JsonReader reader = new((value, error) => _received.Add(value is null ? QmpRequest.Bad(error!) : QmpRequest.Of(value, _outOfBand)));
+        JsonReader reader = new((value, error) => _received.Add((value, error)));
         byte[] buffer = new byte[ReadBytes];
         while (!_output.Broken && await _stream.ReadAsync(buffer, cancel) is var count and > 0)
         {
-            // Byte by byte up to each message's end would be exact; whole reads are, too, since a message is looked at when its last byte comes.
             reader.Feed(buffer.AsSpan(0, count));
-            foreach (QmpRequest request in _received)
+            foreach ((JsonValue? value, string? error) in _received)
             {
-                await AcceptAsync(request, cancel);
+                await AcceptAsync(value is null ? QmpRequest.Bad(error!) : QmpRequest.Of(value, _outOfBand), cancel);
             }
 
             _received.Clear();
@@ -83,7 +82,7 @@ internal sealed class QmpSession
 
     private async ValueTask AcceptAsync(QmpRequest request, CancellationToken cancel)
     {
-        if (request.OutOfBand)
+        if (request.OutOfBand || !_negotiated)
         {
             await AnswerAsync(request);
         }

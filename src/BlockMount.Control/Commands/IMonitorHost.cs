@@ -1,0 +1,23 @@
+using BlockMount.Block.Devices;
+using BlockMount.Exports;
+
+namespace BlockMount.Control.Commands;
+
+/// <summary>What a monitor controls. Supplied by the daemon; any thread.</summary>
+public interface IMonitorHost
+{
+    /// <summary>The devices, in the order in which they were made.</summary>
+    public IReadOnlyList<BlockDevice> Devices { get; }
+
+    /// <summary>The exports, likewise.</summary>
+    public IReadOnlyList<Export> Exports { get; }
+
+    /// <summary>Cache mode of a device's files.</summary>
+    public (bool Direct, bool NoFlush) CacheMode { get; }
+
+    /// <summary>The daemon's version.</summary>
+    public string Version { get; }
+
+    /// <summary>Ends the daemon soon after; returns at once.</summary>
+    public void Quit();
+}
