@@ -283,7 +283,7 @@ public sealed class BlockDevice : IAsyncDisposable
 
     /// <summary>
     /// Holds writes, zeroes and discards back from now on until <see cref="Thaw"/>; those in flight end, and everything is flushed. Reads and flushes go on.
-    /// Does nothing to a frozen device. Closing a frozen device leaves what waits waiting, as closing does.
+    /// Does nothing to a frozen device, and leaves it as it was when the flush fails. Closing a frozen device leaves what waits waiting, as closing does.
     /// </summary>
     public async ValueTask FreezeAsync()
     {
@@ -299,7 +299,15 @@ public sealed class BlockDevice : IAsyncDisposable
             _gate.Open();
         }
 
-        await FlushAsync();
+        try
+        {
+            await FlushAsync();
+        }
+        catch
+        {
+            Thaw();
+            throw;
+        }
     }
 
     /// <summary>Lets writes in again.</summary>

@@ -12,7 +12,10 @@ internal static class CommandLine
 {
     private const int WidthMax = 79;
 
-    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "resize", "amend", "bitmap", "info", "check", "snapshot", "help"];
+    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "resize", "amend", "bitmap", "info", "check", "snapshot", "qmp", "monitor", "help"];
+
+    /// <summary>The program's version, as 0.1.0.</summary>
+    public static string Version => typeof(CommandLine).Assembly.GetName().Version?.ToString(3) ?? "";
 
     /// <summary>True if <paramref name="word"/> begins the second grammar.</summary>
     public static bool IsVerb(string word) => s_verbs.Contains(word);
@@ -53,7 +56,7 @@ internal static class CommandLine
 
         if (options.Contains("--version"))
         {
-            Console.Out.WriteLine($"blockmount {typeof(CommandLine).Assembly.GetName().Version?.ToString(3)}");
+            Console.Out.WriteLine($"blockmount {Version}");
             return ExitCodes.Success;
         }
 
@@ -63,7 +66,7 @@ internal static class CommandLine
 
     private static int RunVerb(string[] arguments)
     {
-        RootCommand root = new("Shows disk images as flat files and serves them over NBD.") { UmountCommand.Build(), LsCommand.Build() };
+        RootCommand root = new("Shows disk images as flat files and serves them over NBD.") { UmountCommand.Build(), LsCommand.Build(), QmpCommand.Build(), MonitorCommand.Build() };
         foreach (Command command in Composition.ImageCommands())
         {
             root.Subcommands.Add(command);

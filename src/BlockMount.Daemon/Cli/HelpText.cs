@@ -30,7 +30,10 @@ internal static class HelpText
           --read-only           refuse writes (the same as -o ro)
           --nbd ADDRESS         serve NBD at unix:PATH, HOST:PORT or :PORT (loopback)
           --export-name NAME    name that NBD clients ask for (default: empty)
-          --id NAME             name in 'blockmount ls' (default: from the image)
+          --qmp ADDRESS         take QMP commands at PATH or tcp:HOST:PORT
+          --monitor ADDRESS     take commands of people there, or in this terminal: stdio
+          --id NAME             name in 'blockmount ls' (default: from the image), and
+                                of the device for monitors (default: drive0)
           --foreground          stay in this terminal; Ctrl-C unmounts
           --log-file PATH       append the daemon's log to PATH
           --verbose             log debug messages too
@@ -72,6 +75,7 @@ internal static class HelpText
                                 properties; change its persistent bitmaps
           check                 check and repair images; a repair can be undone
           snapshot              internal snapshots, with qemu-img's options
+          qmp, monitor          talk to the monitor of a running daemon
 
         Examples:
           blockmount vm.qcow2 /mnt/vm.img

@@ -6,6 +6,9 @@ namespace BlockMount.Daemon.Cli;
 /// <summary>The form without a verb: blockmount IMAGE [MOUNTPOINT] [OPTIONS].</summary>
 internal static class MountCommand
 {
+    // Instead of an address: the monitor is where the command was given.
+    private const string Terminal = "stdio";
+
     private static readonly string[] s_formats = ["qcow2", "raw"];
 
     /// <summary>Reads the command line.</summary>
@@ -20,11 +23,13 @@ internal static class MountCommand
         Option<bool> foreground = new("--foreground");
         Option<string?> nbd = new("--nbd");
         Option<string?> exportName = new("--export-name");
+        Option<string?> qmp = new("--qmp");
+        Option<string?> monitor = new("--monitor");
         Option<string?> format = new("--format", "-f");
         Option<string?> id = new("--id");
         Option<string?> logFile = new("--log-file");
         Option<bool> verbose = new("--verbose", "-v");
-        Command command = new("blockmount") { image, mountPoint, words, readOnly, foreground, nbd, exportName, format, id, logFile, verbose };
+        Command command = new("blockmount") { image, mountPoint, words, readOnly, foreground, nbd, exportName, qmp, monitor, format, id, logFile, verbose };
 
         ParseResult parsed = Parsing.Parse(command, arguments);
         MountOptions start = new() { ReadOnly = parsed.GetValue(readOnly) };
@@ -35,14 +40,17 @@ internal static class MountCommand
             MountPoint = parsed.GetValue(mountPoint),
             Id = parsed.GetValue(id),
             Format = parsed.GetValue(format),
-            Nbd = parsed.GetValue(nbd) is { } address ? NbdAddress.Parse(address) : null,
+            Nbd = parsed.GetValue(nbd) is { } address ? ListenAddress.Parse("--nbd", address) : null,
             ExportName = parsed.GetValue(exportName) ?? "",
+            Qmp = parsed.GetValue(qmp) is { } machine ? ListenAddress.ParseMonitor("--qmp", machine) : null,
+            HumanMonitor = parsed.GetValue(monitor) is { } human and not Terminal ? ListenAddress.ParseMonitor("--monitor", human) : null,
+            MonitorInTerminal = parsed.GetValue(monitor) == Terminal,
             LogFile = parsed.GetValue(logFile),
             Verbose = parsed.GetValue(verbose),
             Options = options with { ReadOnly = options.ReadOnly || start.ReadOnly },
         };
         Check(request, parsed.GetValue(exportName) is not null);
-        return (request, parsed.GetValue(foreground));
+        return (request, parsed.GetValue(foreground) || request.MonitorInTerminal);
     }
 
     private static void Check(MountRequest request, bool exportNameGiven)

@@ -26,6 +26,15 @@ public sealed record MountRequest
     /// <summary>Name that NBD clients ask for.</summary>
     public string ExportName { get; init; } = "";
 
+    /// <summary>Where clients of the machine protocol connect; null for no such monitor.</summary>
+    public EndPoint? Qmp { get; init; }
+
+    /// <summary>Where people connect; null for no such monitor.</summary>
+    public EndPoint? HumanMonitor { get; init; }
+
+    /// <summary>The human monitor is at standard input and output; the daemon stays in the foreground.</summary>
+    public bool MonitorInTerminal { get; init; }
+
     /// <summary>Where the daemon writes its log; null writes none in the background.</summary>
     public string? LogFile { get; init; }
 

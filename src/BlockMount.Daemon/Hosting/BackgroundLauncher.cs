@@ -26,9 +26,11 @@ internal static unsafe class BackgroundLauncher
             return false;
         }
 
-        foreach (string argument in arguments)
+        for (int i = 0; i < arguments.Length; i++)
         {
-            if (argument is "--foreground" or "--help" or "-h" or "-?" or "--version")
+            // A monitor in the terminal needs the terminal.
+            if (arguments[i] is "--foreground" or "--help" or "-h" or "-?" or "--version" or "--monitor=stdio"
+                || (arguments[i] == "--monitor" && i + 1 < arguments.Length && arguments[i + 1] == "stdio"))
             {
                 return false;
             }

@@ -54,14 +54,14 @@ internal static class Composition
         });
     }
 
-    /// <summary>Listens for NBD clients and offers them the device; returns the server and the export's URI.</summary>
-    public static async ValueTask<(NbdServer Server, string Uri)> ServeNbdAsync(MountRequest request, BlockDevice device, ILogger log)
+    /// <summary>Listens for NBD clients and offers them the device; returns the server, the export and its URI.</summary>
+    public static async ValueTask<(NbdServer Server, Export Export, string Uri)> ServeNbdAsync(MountRequest request, BlockDevice device, ILogger log)
     {
         NbdServer server = await NbdServer.StartAsync(new NbdServerOptions { EndPoint = request.Nbd! }, log);
         try
         {
-            _ = server.AddExport(request.ExportName, device, !device.ReadOnly, request.Image);
-            return (server, server.UriFor(request.ExportName));
+            Export export = server.AddExport(request.ExportName, device, !device.ReadOnly, request.Image);
+            return (server, export, server.UriFor(request.ExportName));
         }
         catch
         {

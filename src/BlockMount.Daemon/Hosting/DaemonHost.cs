@@ -2,6 +2,7 @@ using BlockMount.Base;
 using BlockMount.Base.Interop;
 using BlockMount.Block.Devices;
 using BlockMount.Block.Nodes;
+using BlockMount.Control.Commands;
 using BlockMount.Daemon.Cli;
 using BlockMount.Daemon.Registry;
 using BlockMount.Exports;
@@ -17,8 +18,11 @@ namespace BlockMount.Daemon.Hosting;
 /// One daemon's life: checks, opens the chain, serves it, waits for the end, and takes everything down in the opposite
 /// order. Owns the device, its exports, the registry entry and the mount point file.
 /// </summary>
-internal sealed partial class DaemonHost : IAsyncDisposable
+internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
 {
+    // What the commands of a monitor call the one device when it was given no name.
+    private const string DefaultDevice = "drive0";
+
     private readonly MountRequest _request;
     private readonly ILogger _log;
     private readonly LoggerFactory _logs;
@@ -27,10 +31,14 @@ internal sealed partial class DaemonHost : IAsyncDisposable
     private MountPoint? _mountPoint;
     private BlockDevice? _device;
     private NbdServer? _nbd;
+    private Export? _nbdExport;
+    private Monitors? _monitors;
     private string? _uri;
     private Export? _fuse;
     private Registration? _registration;
     private Task<string?>? _stopping;
+
+    private readonly TaskCompletionSource _quit = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private DaemonHost(MountRequest request, LoggerFactory logs)
     {
@@ -38,6 +46,21 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         _log = logs.CreateLogger("Daemon");
         _logs = logs;
     }
+
+    /// <inheritdoc/>
+    IReadOnlyList<BlockDevice> IMonitorHost.Devices => _device is null ? [] : [_device];
+
+    /// <inheritdoc/>
+    IReadOnlyList<Export> IMonitorHost.Exports => [.. new[] { _fuse, _nbdExport }.OfType<Export>()];
+
+    /// <inheritdoc/>
+    (bool Direct, bool NoFlush) IMonitorHost.CacheMode => (_request.Options.Direct, _request.Options.NoFlush);
+
+    /// <inheritdoc/>
+    string IMonitorHost.Version => CommandLine.Version;
+
+    /// <inheritdoc/>
+    void IMonitorHost.Quit() => _quit.TrySetResult();
 
     /// <summary>Serves until the end and returns the exit code.</summary>
     /// <param name="ready">The starter that waits for readiness; null in the foreground.</param>
@@ -95,12 +118,13 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         }
 
         bool writable = !_request.Options.ReadOnly && !root.ReadOnly;
-        _device = new BlockDevice(DaemonRegistry.IdFor(image), root, !writable) { DiscardEnabled = _request.Options.Discard };
+        _device = new BlockDevice(_request.Id ?? DefaultDevice, root, !writable) { DiscardEnabled = _request.Options.Discard };
         if (_request.Nbd is not null)
         {
-            (_nbd, _uri) = await Composition.ServeNbdAsync(_request, _device, _logs.CreateLogger("Nbd"));
+            (_nbd, _nbdExport, _uri) = await Composition.ServeNbdAsync(_request, _device, _logs.CreateLogger("Nbd"));
         }
 
+        _monitors = await Monitors.StartAsync(_request, this, _logs.CreateLogger("Monitor"));
         Register(image, root);
         if (_mountPoint is not null)
         {
@@ -174,16 +198,23 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         string? failure = null;
         if (ready is null)
         {
-            Console.Out.WriteLine($"blockmount: serving '{_request.Image}' at {string.Join(" and ", Addresses())}; Ctrl-C ends it");
+            TextWriter terminal = _request.MonitorInTerminal ? Console.Error : Console.Out;
+            terminal.WriteLine($"blockmount: serving '{_request.Image}' at {string.Join(" and ", Addresses())}; Ctrl-C ends it");
         }
 
         if (ready is null || ready.Send())
         {
-            Task ended = await Task.WhenAny(signals.Received, _fuse?.Completion ?? signals.Received);
+            _monitors?.ServeTerminal();
+            Task ended = await Task.WhenAny(signals.Received, _quit.Task, _fuse?.Completion ?? signals.Received);
             failure = ended.Exception?.GetBaseException().Message;
         }
 
-        LogEnding(failure ?? (signals.Received.IsCompleted ? signals.Received.Result.ToString() : "unmounted"));
+        if (signals.Received.IsCompleted)
+        {
+            _monitors?.EmitShutdownBySignal();
+        }
+
+        LogEnding(failure ?? (signals.Received.IsCompleted ? signals.Received.Result.ToString() : _quit.Task.IsCompleted ? "quit" : "unmounted"));
         failure = await StopAsync() ?? failure;
         if (failure is null)
         {
@@ -202,7 +233,9 @@ internal sealed partial class DaemonHost : IAsyncDisposable
 
     private async Task<string?> StopCoreAsync()
     {
-        string? failure = _fuse is null ? null : await TryAsync(_fuse.DisposeAsync);
+        string? failure = _monitors is null ? null : await TryAsync(_monitors.DisposeAsync);
+        string? unmounting = _fuse is null ? null : await TryAsync(_fuse.DisposeAsync);
+        failure ??= unmounting;
         if (_nbd is not null)
         {
             string? stopping = await TryAsync(_nbd.DisposeAsync);

@@ -1,21 +1,18 @@
 using System.Net;
 using System.Net.Sockets;
-using BlockMount.Control.Json;
 using BlockMount.Exports;
 using Microsoft.Extensions.Logging;
 
-namespace BlockMount.Control.Qmp;
+namespace BlockMount.Control;
 
 /// <summary>
-/// Serves the machine protocol at sockets and streams, to several clients at once. Owns its listeners and connections. Any thread.
+/// Lets clients of a monitor in at sockets, several at once. Owns its listeners and connections. Any thread.
 /// </summary>
-public sealed partial class QmpServer : IAsyncDisposable
+public sealed partial class MonitorServer : IAsyncDisposable
 {
     private static readonly TimeSpan s_acceptRetryDelay = TimeSpan.FromMilliseconds(100);
 
-    private readonly CommandTable _commands;
-    private readonly QmpEvents _events;
-    private readonly JsonObject _version;
+    private readonly Func<Stream, CancellationToken, Task> _serve;
     private readonly ILogger _log;
     private readonly CancellationTokenSource _stopping = new();
     private readonly Lock _gate = new();
@@ -24,12 +21,10 @@ public sealed partial class QmpServer : IAsyncDisposable
     private readonly List<SocketListener> _listeners = [];
     private readonly HashSet<Task> _running = [];
 
-    /// <param name="version">What query-version returns.</param>
-    public QmpServer(CommandTable commands, QmpEvents events, JsonObject version, ILogger log)
+    /// <param name="serve">Serves one client on a stream, which it does not own, until that client is gone or the token is cancelled.</param>
+    public MonitorServer(Func<Stream, CancellationToken, Task> serve, ILogger log)
     {
-        _commands = commands;
-        _events = events;
-        _version = version;
+        _serve = serve;
         _log = log;
     }
 
@@ -48,7 +43,7 @@ public sealed partial class QmpServer : IAsyncDisposable
     /// <summary>Listens; clients may connect when it returns.</summary>
     /// <returns>The address, with the port that was chosen.</returns>
     /// <exception cref="Base.BlockMountException">The address cannot be used.</exception>
-    public async ValueTask<EndPoint> ListenAsync(EndPoint endPoint, bool pretty = false)
+    public async ValueTask<EndPoint> ListenAsync(EndPoint endPoint)
     {
         SocketListener listener = await SocketListener.BindAsync(endPoint);
         lock (_gate)
@@ -56,15 +51,15 @@ public sealed partial class QmpServer : IAsyncDisposable
             _listeners.Add(listener);
         }
 
-        Track(AcceptAsync(listener, pretty));
+        Track(AcceptAsync(listener));
         return listener.EndPoint;
     }
 
     /// <summary>Serves one client on a stream, which is the caller's, in the background.</summary>
     /// <returns>Completes when that client is gone.</returns>
-    public Task Serve(Stream stream, bool pretty = false)
+    public Task Serve(Stream stream)
     {
-        Task session = new QmpSession(stream, _commands, _events, _version, pretty).RunAsync(_stopping.Token);
+        Task session = _serve(stream, _stopping.Token);
         Track(session);
         return session;
     }
@@ -113,13 +108,13 @@ public sealed partial class QmpServer : IAsyncDisposable
             CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
     }
 
-    private async Task AcceptAsync(SocketListener listener, bool pretty)
+    private async Task AcceptAsync(SocketListener listener)
     {
         while (!_stopping.IsCancellationRequested)
         {
             try
             {
-                Track(ServeSocketAsync(await listener.Socket.AcceptAsync(_stopping.Token), pretty));
+                Track(ServeSocketAsync(await listener.Socket.AcceptAsync(_stopping.Token)));
             }
             catch (Exception error) when (error is OperationCanceledException or ObjectDisposedException)
             {
@@ -133,12 +128,12 @@ public sealed partial class QmpServer : IAsyncDisposable
         }
     }
 
-    private async Task ServeSocketAsync(Socket socket, bool pretty)
+    private async Task ServeSocketAsync(Socket socket)
     {
         try
         {
             await using NetworkStream stream = new(socket, ownsSocket: true);
-            await new QmpSession(stream, _commands, _events, _version, pretty).RunAsync(_stopping.Token);
+            await _serve(stream, _stopping.Token);
         }
         catch (Exception error)
         {

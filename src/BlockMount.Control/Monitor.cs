@@ -1,0 +1,50 @@
+using BlockMount.Control.Commands;
+using BlockMount.Control.Hmp;
+using BlockMount.Control.Json;
+using BlockMount.Control.Qmp;
+using BlockMount.Control.Schema;
+
+namespace BlockMount.Control;
+
+/// <summary>
+/// The operator's door: all commands of a daemon, for clients of the machine protocol and for people. Any number of clients, any thread; commands are
+/// carried out one after the other.
+/// </summary>
+public sealed class Monitor
+{
+    private readonly CommandTable _commands = new();
+    private readonly QmpEvents _events = new();
+    private readonly HmpMonitor _lines;
+    private readonly string _version;
+
+    /// <summary>Makes the commands for what <paramref name="host"/> has.</summary>
+    public Monitor(IMonitorHost host)
+    {
+        _version = host.Version;
+        ControlCommands.Register(_commands, _events, host);
+        NodeCommands.Register(_commands, host);
+        _lines = HmpMonitor.Register(_commands);
+    }
+
+    /// <summary>The commands.</summary>
+    public CommandTable Commands => _commands;
+
+    /// <summary>Tells the clients what happens.</summary>
+    public QmpEvents Events => _events;
+
+    /// <summary>Tells them that a signal ends the daemon.</summary>
+    public void EmitShutdownBySignal() =>
+        _events.Emit(ControlSchema.Shutdown.Name, new JsonObject { ["guest"] = false, ["reason"] = "host-signal" });
+
+    /// <summary>Serves one client of the machine protocol.</summary>
+    /// <param name="stream">To and from the client; still the caller's.</param>
+    public Task RunQmpAsync(Stream stream, CancellationToken cancel, bool pretty = false) =>
+        new QmpSession(stream, _commands, _events, ControlCommands.Version(_version), pretty).RunAsync(cancel);
+
+    /// <summary>Serves one client of the human monitor.</summary>
+    /// <param name="stream">To and from the client; still the caller's.</param>
+    public Task RunHmpAsync(Stream stream, CancellationToken cancel) => HmpSession.RunAsync(stream, _commands, _version, cancel);
+
+    /// <summary>Words that could stand where a line of the human monitor ends.</summary>
+    public IReadOnlyList<string> CompleteLine(string text) => _lines.Complete(text);
+}
