@@ -1,0 +1,128 @@
+using System.Text.Json;
+using BlockMount.Interop.Cli;
+using BlockMount.TestSupport;
+using Xunit;
+
+namespace BlockMount.Interop.Control;
+
+/// <summary>The monitors of a running daemon, through the release binary: by its own client, by a plain socket, and in the terminal's place.</summary>
+public sealed class MonitorTests : CliFixture
+{
+    [RequiresReleaseFact("qemu-img")]
+    public async Task AMountIsControlledAndQuitEndsIt()
+    {
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", this["base.qcow2"], "8M");
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", "-b", this["base.qcow2"], "-F", "qcow2", this["top.qcow2"]);
+        (await RunAsync(this["top.qcow2"], this["m"], "--qmp", this["q"])).MustSucceed();
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(this["q"]));
+        int pid = Assert.Single(await PidsAsync());
+
+        JsonElement device = (await QmpAsync("query-block"))[0];
+        Assert.Equal("drive0", device.GetProperty("device").GetString());
+        Assert.Equal(1, device.GetProperty("inserted").GetProperty("backing_file_depth").GetInt32());
+        Assert.Equal(2, (await QmpAsync("query-named-block-nodes")).GetArrayLength());
+        Assert.Equal("fuse", (await QmpAsync("query-block-exports"))[0].GetProperty("type").GetString());
+
+        _ = await QmpAsync("block_resize", "device=drive0", $"size={16 << 20}");
+        Assert.Equal(16 << 20, new FileInfo(this["m"]).Length);
+        _ = await QmpAsync("blockdev-snapshot-internal-sync", "device=drive0", "name=before");
+        Assert.Contains("before", (await MonitorAsync("info", "snapshots")), StringComparison.Ordinal);
+        Assert.Equal("before", (await QmpAsync("blockdev-snapshot-delete-internal-sync", "device=drive0", "name=before")).GetProperty("name").GetString());
+
+        Assert.Equal(
+            $"drive0 ({device.GetProperty("inserted").GetProperty("node-name").GetString()}): {device.GetProperty("inserted").GetProperty("file").GetString()} (qcow2)\n"
+            + $"    Cache mode:       writeback\n    Backing file:     {this["base.qcow2"]} (chain depth: 1)\n",
+            await MonitorAsync("info", "block"));
+        ToolResult failed = await RunAsync("qmp", this["q"], "block_resize", "device=nope", "size=1");
+        Assert.Equal(1, failed.ExitCode);
+        Assert.Contains("Cannot find device='nope' nor node-name=''", failed.Error, StringComparison.Ordinal);
+
+        _ = await QmpAsync("quit");
+        await EndAsync(pid);
+        Assert.False(File.Exists(this["q"]));
+        Assert.False(File.Exists(this["m"]));
+        await QemuImg.RunAsync("check", "-q", this["top.qcow2"]);
+    }
+
+    [RequiresReleaseFact("qemu-img")]
+    public async Task StopHoldsWritesBackAndContLetsThemGoOn()
+    {
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", this["a"], "1M");
+        (await RunAsync(this["a"], this["m"], "--qmp", this["q"])).MustSucceed();
+        await using FileStream file = new(this["m"], FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, bufferSize: 0);
+        await file.WriteAsync("before"u8.ToArray());
+        _ = await QmpAsync("stop");
+        Assert.False((await QmpAsync("query-status")).GetProperty("running").GetBoolean());
+        Task writing = Task.Run(() => RandomAccess.Write(file.SafeFileHandle, "after!"u8, 0));
+        byte[] seen = new byte[6];
+        Assert.Equal(6, RandomAccess.Read(file.SafeFileHandle, seen, 0));
+        Assert.Equal("before"u8.ToArray(), seen);
+        await Task.Delay(300);
+        Assert.False(writing.IsCompleted);
+        _ = await QmpAsync("cont");
+        await writing.WaitAsync(TimeSpan.FromSeconds(10));
+        _ = RandomAccess.Read(file.SafeFileHandle, seen, 0);
+        Assert.Equal("after!"u8.ToArray(), seen);
+    }
+
+    [RequiresReleaseFact("qemu-img")]
+    public async Task AThousandClientsThatLeaveInTheMiddleLeakNothing()
+    {
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", this["a"], "1M");
+        (await RunAsync(this["a"], this["m"], "--qmp", this["q"])).MustSucceed();
+        int pid = Assert.Single(await PidsAsync());
+        _ = await QmpAsync("query-block");
+        int before = Directory.GetFiles($"/proc/{pid}/fd").Length;
+        byte[] text = """{"execute":"qmp_capabilities"}{"execute":"query-block"}{"execute":"query-qmp-schema"}"""u8.ToArray();
+        for (int i = 0; i < 1000; i++)
+        {
+            using System.Net.Sockets.Socket socket = new(System.Net.Sockets.AddressFamily.Unix, System.Net.Sockets.SocketType.Stream, System.Net.Sockets.ProtocolType.Unspecified);
+            await socket.ConnectAsync(new System.Net.Sockets.UnixDomainSocketEndPoint(this["q"]));
+            _ = await socket.SendAsync(text.AsMemory(0, i % text.Length));
+        }
+
+        for (int i = 0; i < 200 && Directory.GetFiles($"/proc/{pid}/fd").Length > before; i++)
+        {
+            await Task.Delay(50);
+        }
+
+        Assert.InRange(Directory.GetFiles($"/proc/{pid}/fd").Length, 0, before);
+        Assert.Equal(1, (await QmpAsync("query-block")).GetArrayLength());
+    }
+
+    [RequiresReleaseFact("qemu-img")]
+    public async Task TheHumanMonitorAtStandardInputEndsTheDaemon()
+    {
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", this["a"], "1M");
+        ToolResult result = await ToolProcess.RunAsync(
+            "/bin/sh", "-c", $"printf 'info version\\nblock_resize drive0 2\\nblock_resize nope 2\\nblock_resize drive0\\nnope\\nquit\\n' | BLOCKMOUNT_RUNTIME_DIR={this["run"]} {ReleaseBinary.FullPath} {this["a"]} {this["m"]} --monitor stdio");
+        Assert.Equal(0, result.ExitCode);
+        string[] lines = [.. result.Output.Split("\r\n").Where(line => line.Length > 0)];
+        Assert.Equal(
+            [
+                "(qemu) BlockMount",
+                "(qemu) (qemu) Error: Cannot find device='nope' nor node-name=''",
+                "(qemu) block_resize: size expected",
+                "Try \"help block_resize\" for more information",
+                "(qemu) unknown command: 'nope'",
+            ],
+            [.. lines.Skip(1).Select(line => line.StartsWith("(qemu) BlockMount", StringComparison.Ordinal) ? "(qemu) BlockMount" : line).Take(5)]);
+        Assert.Contains("\"virtual-size\": 2097152", await QemuImg.RunAsync("info", "--output=json", this["a"]), StringComparison.Ordinal);
+    }
+
+    private async Task<JsonElement> QmpAsync(params string[] words)
+    {
+        ToolResult result = (await RunAsync(["qmp", this["q"], .. words])).MustSucceed();
+        return JsonDocument.Parse(result.Output).RootElement;
+    }
+
+    private async Task<string> MonitorAsync(params string[] words) => (await RunAsync(["monitor", this["q"], .. words])).MustSucceed().Output;
+
+    private static async Task EndAsync(int pid)
+    {
+        for (int i = 0; i < 200 && Directory.Exists($"/proc/{pid}") && !File.ReadAllText($"/proc/{pid}/stat").Contains(") Z", StringComparison.Ordinal); i++)
+        {
+            await Task.Delay(50);
+        }
+    }
+}
