@@ -30,8 +30,7 @@ public sealed class ControlCommands
     public static void Register(CommandTable commands, QmpEvents events, IMonitorHost host)
     {
         ControlCommands control = new(events, host);
-        commands.Register(ControlSchema.Capabilities, static _ => throw new CommandException(
-            "Capabilities negotiation is already complete, command ignored", CommandException.CommandNotFound));
+        commands.Register(ControlSchema.Capabilities, Negotiated);
         commands.Register(ControlSchema.QueryVersion, _ => Version(host.Version));
         commands.Register(ControlSchema.QueryCommands, _ => new JsonList(
             commands.Descriptions.Select(command => new JsonObject { ["name"] = command.Name })));
@@ -44,6 +43,10 @@ public sealed class ControlCommands
         commands.Register(ControlSchema.Stopped);
         commands.Register(ControlSchema.Resumed);
     }
+
+    // Sessions take this command themselves; here it comes too late.
+    private static void Negotiated(JsonObject arguments) => throw new CommandException(
+        "Capabilities negotiation is already complete, command ignored", CommandException.CommandNotFound);
 
     private void Quit(JsonObject arguments)
     {

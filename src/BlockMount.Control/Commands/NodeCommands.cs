@@ -3,7 +3,6 @@ using BlockMount.Block.Nodes;
 using BlockMount.Control.Json;
 using BlockMount.Control.Qmp;
 using BlockMount.Control.Schema;
-using BlockMount.Exports;
 using BlockMount.Formats;
 using BlockMount.Formats.Qcow2.OnDisk;
 

@@ -29,7 +29,11 @@ internal static class HmpNodeCommands
             arguments =>
             {
                 JsonObject command = new() { ["device"] = arguments.Text("device")!, ["name"] = arguments.Text("name")! };
-                command.SetOptional("id", arguments.Text("id") is { } id ? id : null);
+                if (arguments.Text("id") is { } id)
+                {
+                    command["id"] = id;
+                }
+
                 return QuietAsync(monitor, NodeSchema.SnapshotDeleteInternal.Name, command);
             });
         yield return new HmpCommand(["stop", "s"], "", "freeze the devices", [], _ => QuietAsync(monitor, ControlSchema.Stop.Name, new JsonObject()));

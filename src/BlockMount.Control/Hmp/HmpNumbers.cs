@@ -26,13 +26,12 @@ internal static class HmpNumbers
             return false;
         }
 
-        decimal product = value * (1L << shift);
-        if (product > long.MaxValue)
+        if (value > (decimal)long.MaxValue / (1L << shift))
         {
             return false;
         }
 
-        bytes = (long)product;
+        bytes = (long)(value * (1L << shift));
         return true;
     }
 

@@ -4,12 +4,12 @@ using System.Diagnostics.CodeAnalysis;
 namespace BlockMount.Control.Json;
 
 /// <summary>Named values in the order in which they were added. See <see cref="JsonValue"/> for when it may change.</summary>
-public sealed class JsonObject : JsonValue, IReadOnlyCollection<KeyValuePair<string, JsonValue>>
+public sealed class JsonObject : JsonValue, IEnumerable<KeyValuePair<string, JsonValue>>
 {
     private readonly List<KeyValuePair<string, JsonValue>> _members = [];
     private readonly Dictionary<string, int> _places = new(StringComparer.Ordinal);
 
-    /// <inheritdoc/>
+    /// <summary>How many members there are.</summary>
     public int Count => _members.Count;
 
     /// <summary>Gets a member that exists, or sets one: a new one comes last, an old one keeps its place.</summary>

@@ -16,10 +16,12 @@ internal sealed class QmpOutput
     /// <summary>With so many bytes waiting the client is cut off.</summary>
     public const long BytesMax = 64 << 20;
 
+    // A client that is so far behind is not waiting for the next answer.
+    private static readonly TimeSpan s_look = TimeSpan.FromMilliseconds(20);
+
     private readonly Stream _stream;
     private readonly bool _pretty;
     private readonly Channel<byte[]> _lines = Channel.CreateUnbounded<byte[]>(new UnboundedChannelOptions { SingleReader = true });
-    private readonly SemaphoreSlim _drained = new(0);
     private readonly Task _writer;
     private long _waiting;
     private volatile bool _broken;
@@ -55,7 +57,7 @@ internal sealed class QmpOutput
     {
         while (!_broken && Volatile.Read(ref _waiting) > BytesBeforeWaiting)
         {
-            await _drained.WaitAsync(cancel);
+            await Task.Delay(s_look, cancel);
         }
     }
 
@@ -80,14 +82,12 @@ internal sealed class QmpOutput
                 }
 
                 _ = Interlocked.Add(ref _waiting, -line.Length);
-                _ = _drained.Release();
             }
         }
         catch (Exception error) when (error is IOException or ObjectDisposedException or InvalidOperationException)
         {
             // The client is gone; its reader notices by itself.
             _broken = true;
-            _ = _drained.Release();
         }
     }
 }

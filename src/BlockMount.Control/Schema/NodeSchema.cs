@@ -8,62 +8,62 @@ internal static class NodeSchema
 {
     private static readonly StructType s_snapshotInfo = Struct(
         "SnapshotInfo",
-        Need("id", Text), Need("name", Text), Need("vm-state-size", Integer, "Bytes."), Need("date-sec", Integer), Need("date-nsec", Integer),
-        Need("vm-clock-sec", Integer), Need("vm-clock-nsec", Integer), May("icount", Integer));
+        Need("id", Str), Need("name", Str), Need("vm-state-size", Int, "Bytes."), Need("date-sec", Int), Need("date-nsec", Int),
+        Need("vm-clock-sec", Int), Need("vm-clock-nsec", Int), May("icount", Int));
 
     private static readonly StructType s_cache = Struct(
-        "BlockdevCacheInfo", Need("writeback", Boolean), Need("direct", Boolean), Need("no-flush", Boolean));
+        "BlockdevCacheInfo", Need("writeback", Bool), Need("direct", Bool), Need("no-flush", Bool));
 
     private static readonly StructType s_imageInfo = Struct(
         "ImageInfo",
-        Need("filename", Text), Need("format", Text), May("actual-size", Integer, "Bytes on the host."), Need("virtual-size", Integer, "Bytes."),
-        May("cluster-size", Integer, "Bytes."), May("backing-filename", Text), May("full-backing-filename", Text), May("backing-filename-format", Text),
+        Need("filename", Str), Need("format", Str), May("actual-size", Int, "Bytes on the host."), Need("virtual-size", Int, "Bytes."),
+        May("cluster-size", Int, "Bytes."), May("backing-filename", Str), May("full-backing-filename", Str), May("backing-filename-format", Str),
         May("snapshots", ListOf(s_snapshotInfo)), May("backing-image", Any, "ImageInfo of the backing file."));
 
     private static readonly StructType s_nodeInfo = Struct(
         "BlockDeviceInfo",
-        Need("file", Text), May("node-name", Text), Need("ro", Boolean), Need("drv", Text), May("backing_file", Text), Need("backing_file_depth", Integer),
-        Need("encrypted", Boolean), Need("detect_zeroes", Enum("BlockdevDetectZeroesOptions", "off", "on", "unmap")),
-        Need("bps", Integer), Need("bps_rd", Integer), Need("bps_wr", Integer), Need("iops", Integer), Need("iops_rd", Integer), Need("iops_wr", Integer),
-        Need("image", s_imageInfo), Need("cache", s_cache), Need("write_threshold", Integer));
+        Need("file", Str), May("node-name", Str), Need("ro", Bool), Need("drv", Str), May("backing_file", Str), Need("backing_file_depth", Int),
+        Need("encrypted", Bool), Need("detect_zeroes", Enum("BlockdevDetectZeroesOptions", "off", "on", "unmap")),
+        Need("bps", Int), Need("bps_rd", Int), Need("bps_wr", Int), Need("iops", Int), Need("iops_rd", Int), Need("iops_wr", Int),
+        Need("image", s_imageInfo), Need("cache", s_cache), Need("write_threshold", Int));
 
     private static readonly StructType s_statistics = Struct(
         "BlockDeviceStats",
-        Need("rd_bytes", Integer), Need("wr_bytes", Integer), Need("unmap_bytes", Integer), Need("rd_operations", Integer), Need("wr_operations", Integer),
-        Need("flush_operations", Integer), Need("unmap_operations", Integer), Need("failed_rd_operations", Integer), Need("failed_wr_operations", Integer),
-        Need("failed_flush_operations", Integer), Need("failed_unmap_operations", Integer));
+        Need("rd_bytes", Int), Need("wr_bytes", Int), Need("unmap_bytes", Int), Need("rd_operations", Int), Need("wr_operations", Int),
+        Need("flush_operations", Int), Need("unmap_operations", Int), Need("failed_rd_operations", Int), Need("failed_wr_operations", Int),
+        Need("failed_flush_operations", Int), Need("failed_unmap_operations", Int));
 
     internal static readonly CommandDescription QueryBlock = Command(
         "query-block", "The devices: what exports serve, with the active layer behind each.", [],
         ListOf(Struct(
             "BlockInfo",
-            Need("device", Text), May("qdev", Text), Need("type", Text, "Always 'unknown', as in QEMU."), Need("removable", Boolean), Need("locked", Boolean),
+            Need("device", Str), May("qdev", Str), Need("type", Str, "Always 'unknown', as in QEMU."), Need("removable", Bool), Need("locked", Bool),
             May("inserted", s_nodeInfo), May("io-status", Enum("BlockDeviceIoStatus", "ok", "failed", "nospace")))));
 
     internal static readonly CommandDescription QueryNodes = Command(
         "query-named-block-nodes", "All nodes: the active layers and everything below them.",
-        [May("flat", Boolean, "Leave out the images below each node.")], ListOf(s_nodeInfo));
+        [May("flat", Bool, "Leave out the images below each node.")], ListOf(s_nodeInfo));
 
     internal static readonly CommandDescription QueryStatistics = Command(
         "query-blockstats", "What was read and written, by device.",
-        [May("query-nodes", Boolean, "Nodes instead of devices.")],
-        ListOf(Struct("BlockStats", May("device", Text), May("node-name", Text), Need("stats", s_statistics))));
+        [May("query-nodes", Bool, "Nodes instead of devices.")],
+        ListOf(Struct("BlockStats", May("device", Str), May("node-name", Str), Need("stats", s_statistics))));
 
     internal static readonly CommandDescription Resize = Command(
         "block_resize", "Changes the size of a disk. Exports show the new size as their protocol allows.",
-        [May("device", Text), May("node-name", Text), Need("size", Integer, "Bytes.")]);
+        [May("device", Str), May("node-name", Str), Need("size", Int, "Bytes.")]);
 
     internal static readonly CommandDescription SnapshotInternal = Command(
         "blockdev-snapshot-internal-sync", "Keeps the disk as it is under a name, inside its image.",
-        [Need("device", Text), Need("name", Text)]);
+        [Need("device", Str), Need("name", Str)]);
 
     internal static readonly CommandDescription SnapshotDeleteInternal = Command(
         "blockdev-snapshot-delete-internal-sync", "Forgets such a snapshot and returns what was known of it. At least one of id and name is given.",
-        [Need("device", Text), May("id", Text), May("name", Text)], s_snapshotInfo);
+        [Need("device", Str), May("id", Str), May("name", Str)], s_snapshotInfo);
 
     internal static readonly CommandDescription QueryExports = Command(
         "query-block-exports", "The exports.", [],
         ListOf(Struct(
             "BlockExportInfo",
-            Need("id", Text), Need("type", Enum("BlockExportType", "nbd", "fuse")), Need("node-name", Text), Need("shutting-down", Boolean))));
+            Need("id", Str), Need("type", Enum("BlockExportType", "nbd", "fuse")), Need("node-name", Str), Need("shutting-down", Bool))));
 }

@@ -37,12 +37,12 @@ public enum BuiltinKind
 /// <param name="JsonType">Its type in JSON there.</param>
 public sealed record BuiltinType(string Name, BuiltinKind Kind, string WireName, string JsonType) : SchemaType(Name)
 {
-    public static readonly BuiltinType Text = new("str", BuiltinKind.Text, "str", "string");
-    public static readonly BuiltinType Integer = new("int", BuiltinKind.Integer, "int", "int");
-    public static readonly BuiltinType Size = new("size", BuiltinKind.Size, "int", "int");
-    public static readonly BuiltinType UInt32 = new("uint32", BuiltinKind.UInt32, "int", "int");
+    public static readonly BuiltinType Str = new("str", BuiltinKind.Text, "str", "string");
+    public static readonly BuiltinType Int = new("int", BuiltinKind.Integer, "int", "int");
+    public static readonly BuiltinType Bytes = new("size", BuiltinKind.Size, "int", "int");
+    public static readonly BuiltinType Uint32 = new("uint32", BuiltinKind.UInt32, "int", "int");
     public static readonly BuiltinType Number = new("number", BuiltinKind.Number, "number", "number");
-    public static readonly BuiltinType Boolean = new("bool", BuiltinKind.Boolean, "bool", "boolean");
+    public static readonly BuiltinType Bool = new("bool", BuiltinKind.Boolean, "bool", "boolean");
     public static readonly BuiltinType Null = new("null", BuiltinKind.Null, "null", "null");
     public static readonly BuiltinType Any = new("any", BuiltinKind.Any, "any", "value");
 }

@@ -11,14 +11,14 @@ namespace BlockMount.Daemon.Hosting;
 internal sealed class Monitors : IAsyncDisposable
 {
     private readonly MountRequest _request;
-    private readonly Monitor _monitor;
+    private readonly ControlMonitor _monitor;
     private readonly List<MonitorServer> _servers = [];
     private readonly CancellationTokenSource _stopping = new();
 
     private Monitors(MountRequest request, IMonitorHost host)
     {
         _request = request;
-        _monitor = new Monitor(host);
+        _monitor = new ControlMonitor(host);
     }
 
     /// <summary>Listens where the request says so; clients may connect when it returns. Null if it says so nowhere.</summary>

@@ -52,7 +52,7 @@ public sealed class QmpSessionTests
     public async Task CommandsOfAClientAreCarriedOutInTheirOrder()
     {
         List<long> order = [];
-        _commands.Register(Command("test-slow", "", [Need("n", BuiltinType.Integer)]), async arguments =>
+        _commands.Register(Command("test-slow", "", [Need("n", BuiltinType.Int)]), async arguments =>
         {
             await Task.Delay(1);
             order.Add(arguments.Integer("n")!.Value);
@@ -104,7 +104,7 @@ public sealed class QmpSessionTests
     [Fact]
     public async Task AFailureOfAnyKindIsAnAnswer()
     {
-        _commands.Register(Command("test-fail", "", []), _ => throw new InvalidOperationException("broken"));
+        _commands.Register(Command("test-fail", "", []), Fail);
         using Session session = await NegotiatedAsync();
         Assert.Equal("""{"error": {"class": "GenericError", "desc": "broken"}}""", await session.Peer.AskAsync("""{"execute":"test-fail"}"""));
         Assert.StartsWith("""{"return": """, await session.Peer.AskAsync("""{"execute":"query-version"}"""), StringComparison.Ordinal);
@@ -133,6 +133,8 @@ public sealed class QmpSessionTests
             await session.Ended.WaitAsync(TimeSpan.FromSeconds(20));
         }
     }
+
+    private static void Fail(JsonObject arguments) => throw new InvalidOperationException("broken");
 
     private async Task<Session> NegotiatedAsync()
     {

@@ -10,17 +10,20 @@ namespace BlockMount.Tests.Control.Schema;
 /// <summary>The description of commands, and what is made of it.</summary>
 public sealed class SchemaTests
 {
+    private static readonly string[] s_referring = ["arg-type", "ret-type", "element-type"];
+    private static readonly string[] s_listing = ["members", "variants"];
+
     private static readonly UnionType s_options = new(
         "Options",
-        [Need("driver", Enum("Driver", "file", "qcow2")), May("read-only", BuiltinType.Boolean)],
+        [Need("driver", Enum("Driver", "file", "qcow2")), May("read-only", BuiltinType.Bool)],
         "driver",
         () => new Dictionary<string, StructType>
         {
-            ["file"] = Struct("File", Need("filename", BuiltinType.Text)),
-            ["qcow2"] = Struct("Qcow2", Need("file", s_reference!), May("sizes", ListOf(BuiltinType.UInt32))),
+            ["file"] = Struct("File", Need("filename", BuiltinType.Str)),
+            ["qcow2"] = Struct("Qcow2", Need("file", s_reference!), May("sizes", ListOf(BuiltinType.Uint32))),
         });
 
-    private static readonly AlternateType s_reference = new("BlockdevRef", () => [s_options, BuiltinType.Text]);
+    private static readonly AlternateType s_reference = new("BlockdevRef", () => [s_options, BuiltinType.Str]);
 
     [Theory]
     [InlineData("""{}""", "Parameter 'driver' is missing")]
@@ -47,7 +50,7 @@ public sealed class SchemaTests
     [Fact]
     public void EveryTypeThatIsNamedIsThere()
     {
-        Monitor monitor = new(new FakeHost());
+        ControlMonitor monitor = new(new FakeHost());
         JsonList schema = SchemaInfo.Of(monitor.Commands.Descriptions.Append(Command("test", "", [Need("x", s_options)])), monitor.Commands.Events);
         string[] names = [.. schema.Cast<JsonObject>().Where(entry => entry.Text("meta-type") is not ("command" or "event")).Select(entry => entry.Text("name")!)];
         Assert.Equal(names.Length, names.Distinct().Count());
@@ -69,7 +72,7 @@ public sealed class SchemaTests
 
     private static IEnumerable<string> References(JsonObject entry)
     {
-        foreach (string member in new[] { "arg-type", "ret-type", "element-type" })
+        foreach (string member in s_referring)
         {
             if (entry.Text(member) is { } name)
             {
@@ -77,7 +80,7 @@ public sealed class SchemaTests
             }
         }
 
-        foreach (JsonObject inner in new[] { "members", "variants" }.SelectMany(list => entry.List(list) ?? new JsonList()).OfType<JsonObject>())
+        foreach (JsonObject inner in s_listing.SelectMany(list => entry.List(list) ?? new JsonList()).OfType<JsonObject>())
         {
             if (inner.Text("type") is { } name)
             {

@@ -45,7 +45,7 @@ public sealed class LineEditorTests
         keys.Enter("first");
         keys.Enter("second");
         keys.Enter("second");
-        Assert.Equal(["first", "second", "second"], [editor.ReadLine("> "), editor.ReadLine("> "), editor.ReadLine("> ")]);
+        Assert.Equal("first second second", string.Join(' ', editor.ReadLine("> "), editor.ReadLine("> "), editor.ReadLine("> ")));
         keys.Type("draft");
         keys.Press(ConsoleKey.UpArrow);
         keys.Press(ConsoleKey.UpArrow);

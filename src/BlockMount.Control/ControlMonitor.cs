@@ -10,7 +10,7 @@ namespace BlockMount.Control;
 /// The operator's door: all commands of a daemon, for clients of the machine protocol and for people. Any number of clients, any thread; commands are
 /// carried out one after the other.
 /// </summary>
-public sealed class Monitor
+public sealed class ControlMonitor
 {
     private readonly CommandTable _commands = new();
     private readonly QmpEvents _events = new();
@@ -18,7 +18,7 @@ public sealed class Monitor
     private readonly string _version;
 
     /// <summary>Makes the commands for what <paramref name="host"/> has.</summary>
-    public Monitor(IMonitorHost host)
+    public ControlMonitor(IMonitorHost host)
     {
         _version = host.Version;
         ControlCommands.Register(_commands, _events, host);
