@@ -23,6 +23,7 @@ public sealed class ControlMonitor
         _version = host.Version;
         ControlCommands.Register(_commands, _events, host);
         NodeCommands.Register(_commands, host);
+        ExportCommands.Register(_commands, _events, host);
         _lines = HmpMonitor.Register(_commands);
     }
 

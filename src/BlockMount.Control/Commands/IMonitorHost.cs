@@ -9,8 +9,8 @@ public interface IMonitorHost
     /// <summary>The devices, in the order in which they were made.</summary>
     public IReadOnlyList<BlockDevice> Devices { get; }
 
-    /// <summary>The exports, likewise.</summary>
-    public IReadOnlyList<Export> Exports { get; }
+    /// <summary>The exports.</summary>
+    public ExportManager Exports { get; }
 
     /// <summary>Cache mode of a device's files.</summary>
     public (bool Direct, bool NoFlush) CacheMode { get; }

@@ -27,7 +27,6 @@ public sealed class NodeCommands
         commands.Register(NodeSchema.QueryBlock, nodes.QueryBlockAsync);
         commands.Register(NodeSchema.QueryNodes, nodes.QueryNodesAsync);
         commands.Register(NodeSchema.QueryStatistics, nodes.QueryStatistics);
-        commands.Register(NodeSchema.QueryExports, nodes.QueryExports);
         commands.Register(NodeSchema.Resize, nodes.ResizeAsync);
         commands.Register(NodeSchema.SnapshotInternal, nodes.SnapshotAsync);
         commands.Register(NodeSchema.SnapshotDeleteInternal, nodes.DeleteSnapshotAsync);
@@ -70,11 +69,6 @@ public sealed class NodeCommands
         entry["node-name"] = device.Root.Name;
         entry["stats"] = NodeFacts.OfStatistics(device.Statistics);
         return entry;
-    }));
-
-    private JsonValue QueryExports(JsonObject arguments) => new JsonList(_host.Exports.Select(export => new JsonObject
-    {
-        ["node-name"] = export.Device.Root.Name, ["shutting-down"] = export.Completion.IsCompleted, ["type"] = export.Kind, ["id"] = export.Id,
     }));
 
     private async ValueTask<JsonValue> ResizeAsync(JsonObject arguments)

@@ -24,6 +24,7 @@ public sealed class HmpMonitor
             ["info"], "[subcommand]", "show something", [new HmpParameter("item", HmpParameterKind.Rest, Optional: true)],
             arguments => InfoAsync(arguments.Text("item"))));
         _lines.AddRange(HmpNodeCommands.Lines(this));
+        _lines.AddRange(HmpExportCommands.Lines(this));
         _queries.AddRange(HmpNodeCommands.Queries(this));
     }
 

@@ -60,10 +60,4 @@ internal static class NodeSchema
     internal static readonly CommandDescription SnapshotDeleteInternal = Command(
         "blockdev-snapshot-delete-internal-sync", "Forgets such a snapshot and returns what was known of it. At least one of id and name is given.",
         [Need("device", Str), May("id", Str), May("name", Str)], s_snapshotInfo);
-
-    internal static readonly CommandDescription QueryExports = Command(
-        "query-block-exports", "The exports.", [],
-        ListOf(Struct(
-            "BlockExportInfo",
-            Need("id", Str), Need("type", Enum("BlockExportType", "nbd", "fuse")), Need("node-name", Str), Need("shutting-down", Bool))));
 }

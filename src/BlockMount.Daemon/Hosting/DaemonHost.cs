@@ -23,15 +23,21 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
     // What the commands of a monitor call the one device when it was given no name.
     private const string DefaultDevice = "drive0";
 
+    // Ids of the exports that the command line asks for.
+    private const string MountExportId = "mount";
+    private const string NbdExportId = "nbd";
+
     private readonly MountRequest _request;
     private readonly ILogger _log;
     private readonly LoggerFactory _logs;
+
+    // What monitors add, and beside it what the command line asked for.
+    private readonly ExportManager _exports;
 
     // Set one after the other by StartAsync; what is set is taken down by StopAsync.
     private MountPoint? _mountPoint;
     private BlockDevice? _device;
     private NbdServer? _nbd;
-    private Export? _nbdExport;
     private Monitors? _monitors;
     private string? _uri;
     private Export? _fuse;
@@ -45,13 +51,14 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
         _request = request;
         _log = logs.CreateLogger("Daemon");
         _logs = logs;
+        _exports = new ExportManager(logs.CreateLogger("Export"));
     }
 
     /// <inheritdoc/>
     IReadOnlyList<BlockDevice> IMonitorHost.Devices => _device is null ? [] : [_device];
 
     /// <inheritdoc/>
-    IReadOnlyList<Export> IMonitorHost.Exports => [.. new[] { _fuse, _nbdExport }.OfType<Export>()];
+    ExportManager IMonitorHost.Exports => _exports;
 
     /// <inheritdoc/>
     (bool Direct, bool NoFlush) IMonitorHost.CacheMode => (_request.Options.Direct, _request.Options.NoFlush);
@@ -121,7 +128,8 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
         _device = new BlockDevice(_request.Id ?? DefaultDevice, root, !writable) { DiscardEnabled = _request.Options.Discard };
         if (_request.Nbd is not null)
         {
-            (_nbd, _nbdExport, _uri) = await Composition.ServeNbdAsync(_request, _device, _logs.CreateLogger("Nbd"));
+            (_nbd, Export export, _uri) = await Composition.ServeNbdAsync(_request, _device, _logs.CreateLogger("Nbd"));
+            _exports.Adopt(export, NbdExportId);
         }
 
         _monitors = await Monitors.StartAsync(_request, this, _logs.CreateLogger("Monitor"));
@@ -130,6 +138,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
         {
             _mountPoint.Make();
             _fuse = await Composition.MountAsync(_device, FuseOptions(image, writable), _logs.CreateLogger("Fuse"));
+            _exports.Adopt(_fuse, MountExportId);
         }
 
         LogStarted(image, _mountPoint?.FullPath, _uri);
@@ -234,6 +243,8 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
     private async Task<string?> StopCoreAsync()
     {
         string? failure = _monitors is null ? null : await TryAsync(_monitors.DisposeAsync);
+        string? ending = await TryAsync(_exports.DisposeAsync);
+        failure ??= ending;
         string? unmounting = _fuse is null ? null : await TryAsync(_fuse.DisposeAsync);
         failure ??= unmounting;
         if (_nbd is not null)

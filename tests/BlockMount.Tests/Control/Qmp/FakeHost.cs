@@ -1,6 +1,7 @@
 using BlockMount.Block.Devices;
 using BlockMount.Control.Commands;
 using BlockMount.Exports;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace BlockMount.Tests.Control.Qmp;
 
@@ -9,7 +10,7 @@ internal sealed class FakeHost(params BlockDevice[] devices) : IMonitorHost
 {
     public IReadOnlyList<BlockDevice> Devices { get; } = devices;
 
-    public IReadOnlyList<Export> Exports => [];
+    public ExportManager Exports { get; } = new(NullLogger.Instance);
 
     public (bool Direct, bool NoFlush) CacheMode => (false, false);
 

@@ -1,0 +1,178 @@
+using BlockMount.Base;
+using BlockMount.Block.Devices;
+using BlockMount.Exports.Fuse;
+using BlockMount.Exports.Nbd;
+using Microsoft.Extensions.Logging;
+
+namespace BlockMount.Exports;
+
+/// <summary>
+/// The exports of a daemon by their ids, and the NBD server that monitors start. Methods that change something come one at a time (the monitor sees to it);
+/// looking is for any thread. Owns what was made through it, and neither the devices nor what was adopted.
+/// </summary>
+public sealed class ExportManager : IAsyncDisposable
+{
+    private readonly ILogger _log;
+    private readonly Lock _gate = new();
+
+    // Guarded by _gate; in the order in which they were added.
+    private readonly List<ManagedExport> _exports = [];
+
+    private NbdServer? _server;
+
+    public ExportManager(ILogger log) => _log = log;
+
+    /// <summary>Called with the id of each export that has ended, by command or by itself, on any thread.</summary>
+    public event Action<string>? Deleted;
+
+    /// <summary>The exports there are now.</summary>
+    public IReadOnlyList<ManagedExport> Exports
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return [.. _exports];
+            }
+        }
+    }
+
+    /// <summary>Lists an export that somebody else made and will dispose.</summary>
+    public void Adopt(Export export, string id) => Add(new ManagedExport(id, export, Owned: false));
+
+    /// <summary>Starts the NBD server to which <see cref="AddNbd"/> adds.</summary>
+    /// <exception cref="BlockMountException">It runs already, or the address cannot be used.</exception>
+    public async ValueTask StartNbdServerAsync(NbdServerOptions options)
+    {
+        if (_server is not null)
+        {
+            throw new BlockMountException("NBD server already running");
+        }
+
+        _server = await NbdServer.StartAsync(options, _log);
+    }
+
+    /// <summary>Ends the NBD server with its exports and clients.</summary>
+    /// <exception cref="BlockMountException">It does not run.</exception>
+    public async ValueTask StopNbdServerAsync()
+    {
+        NbdServer server = _server ?? throw new BlockMountException("NBD server not running");
+        _server = null;
+        await server.DisposeAsync();
+    }
+
+    /// <summary>Serves a device on the NBD server.</summary>
+    /// <exception cref="BlockMountException">The id or name is taken, no server runs, or the device cannot be served so.</exception>
+    public void AddNbd(string id, BlockDevice device, string name, bool writable, string? description)
+    {
+        CheckNew(id);
+        NbdServer server = _server ?? throw new BlockMountException("NBD server not running");
+        if (Exports.Any(export => export.Owned && export.Export is NbdExport nbd && nbd.Name == name))
+        {
+            throw new BlockMountException($"NBD server already has export named '{name}'");
+        }
+
+        Add(new ManagedExport(id, server.AddExport(name, device, writable, description), Owned: true));
+    }
+
+    /// <summary>Shows a device as a file.</summary>
+    /// <exception cref="BlockMountException">The id is taken, or mounting failed.</exception>
+    public async ValueTask AddFuseAsync(string id, BlockDevice device, FuseExportOptions options)
+    {
+        CheckNew(id);
+        if (Exports.Any(export => export.Export is FuseExport && export.Export.Address == options.MountPoint))
+        {
+            throw new BlockMountException($"There already is a FUSE export on '{options.MountPoint}'");
+        }
+
+        Add(new ManagedExport(id, await FuseExport.StartAsync(device, options, _log), Owned: true));
+    }
+
+    /// <summary>Begins to end an export; <see cref="Deleted"/> tells when that is done.</summary>
+    /// <param name="evenIfInUse">Disconnect clients; otherwise an export that has some stays.</param>
+    /// <exception cref="BlockMountException">There is none of that id, it is ending, or it is in use.</exception>
+    public void BeginRemove(string id, bool evenIfInUse)
+    {
+        ManagedExport export = Exports.FirstOrDefault(candidate => candidate.Id == id) ?? throw new BlockMountException($"Export '{id}' is not found");
+        if (export.ShuttingDown)
+        {
+            throw new BlockMountException($"Export '{id}' is already shutting down");
+        }
+
+        if (!evenIfInUse && export.Export is NbdExport { ClientCount: > 0 })
+        {
+            throw new BlockMountException($"export '{id}' still in use", "Use mode='hard' to force client disconnect");
+        }
+
+        export.ShuttingDown = true;
+        _ = DisposeExportAsync(export.Export);
+    }
+
+    /// <summary>Ends the NBD server and all exports that were made here.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        if (_server is { } server)
+        {
+            _server = null;
+            await server.DisposeAsync();
+        }
+
+        foreach (ManagedExport export in Exports.Where(export => export.Owned))
+        {
+            await export.Export.DisposeAsync();
+        }
+    }
+
+    private void CheckNew(string id)
+    {
+        if (Exports.Any(export => export.Id == id))
+        {
+            throw new BlockMountException($"Block export id '{id}' is already in use");
+        }
+    }
+
+    private void Add(ManagedExport export)
+    {
+        lock (_gate)
+        {
+            _exports.Add(export);
+        }
+
+        _ = ForgetAtEndAsync(export);
+    }
+
+    // By a command, by an unmount from outside, or with its server.
+    private async Task ForgetAtEndAsync(ManagedExport export)
+    {
+        // How it ended is told where it is waited for.
+        _ = await Task.WhenAny(export.Export.Completion);
+        lock (_gate)
+        {
+            _ = _exports.Remove(export);
+        }
+
+        Deleted?.Invoke(export.Id);
+    }
+
+    private async Task DisposeExportAsync(Export export)
+    {
+        try
+        {
+            await Task.Yield();
+            await export.DisposeAsync();
+        }
+        catch (Exception error)
+        {
+            // Nobody waits for it; what cannot be undone by the user shows in the log.
+            ExportLog.EndFailed(_log, export.Address, error);
+        }
+    }
+}
+
+/// <summary>An export and the id by which commands name it.</summary>
+/// <param name="Owned">The <see cref="ExportManager"/> disposes it.</param>
+public sealed record ManagedExport(string Id, Export Export, bool Owned)
+{
+    /// <summary>True from the command that ends it until it has ended.</summary>
+    public bool ShuttingDown { get; internal set; }
+}
