@@ -64,6 +64,12 @@ internal static class CommandLine
         return DaemonHost.RunAsync(request, foreground ? null : ready).GetAwaiter().GetResult();
     }
 
+    // What follows a monitor's address is the monitor's to read: its words may begin with a dash.
+    private static string[] WithLineAsArguments(string[] arguments) =>
+        arguments.Length > 2 && arguments[0] is ("qmp" or "monitor") && !arguments[1].StartsWith('-') && arguments[2] is not ("--" or "--help" or "-h")
+            ? [.. arguments[..2], "--", .. arguments[2..]]
+            : arguments;
+
     private static int RunVerb(string[] arguments)
     {
         RootCommand root = new("Shows disk images as flat files and serves them over NBD.") { UmountCommand.Build(), LsCommand.Build(), QmpCommand.Build(), MonitorCommand.Build() };
@@ -80,7 +86,7 @@ internal static class CommandLine
             }
         }
 
-        ParseResult parsed = Parsing.Parse(root, ResizeCommand.WithSizeAsArgument(arguments));
+        ParseResult parsed = Parsing.Parse(root, WithLineAsArguments(ResizeCommand.WithSizeAsArgument(arguments)));
         return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
     }
 }
