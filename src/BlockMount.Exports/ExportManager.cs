@@ -58,6 +58,7 @@ public sealed class ExportManager : IAsyncDisposable
     {
         NbdServer server = _server ?? throw new BlockMountException("NBD server not running");
         _server = null;
+        await EndNbdExportsAsync();
         await server.DisposeAsync();
     }
 
@@ -88,10 +89,12 @@ public sealed class ExportManager : IAsyncDisposable
         Add(new ManagedExport(id, await FuseExport.StartAsync(device, options, _log), Owned: true));
     }
 
-    /// <summary>Begins to end an export; <see cref="Deleted"/> tells when that is done.</summary>
+    /// <summary>
+    /// Ends an export; <see cref="Deleted"/> tells when that is done: before this returns where no client has to be disconnected, else later.
+    /// </summary>
     /// <param name="evenIfInUse">Disconnect clients; otherwise an export that has some stays.</param>
     /// <exception cref="BlockMountException">There is none of that id, it is ending, or it is in use.</exception>
-    public void BeginRemove(string id, bool evenIfInUse)
+    public async ValueTask RemoveAsync(string id, bool evenIfInUse)
     {
         ManagedExport export = Exports.FirstOrDefault(candidate => candidate.Id == id) ?? throw new BlockMountException($"Export '{id}' is not found");
         if (export.ShuttingDown)
@@ -99,27 +102,43 @@ public sealed class ExportManager : IAsyncDisposable
             throw new BlockMountException($"Export '{id}' is already shutting down");
         }
 
-        if (!evenIfInUse && export.Export is NbdExport { ClientCount: > 0 })
+        bool idle = export.Export is NbdExport { ClientCount: 0 };
+        if (!evenIfInUse && export.Export is NbdExport && !idle)
         {
             throw new BlockMountException($"export '{id}' still in use", "Use mode='hard' to force client disconnect");
         }
 
         export.ShuttingDown = true;
-        _ = DisposeExportAsync(export.Export);
+        Task ending = DisposeExportAsync(export.Export);
+        if (idle)
+        {
+            await ending;
+            await export.Forgotten;
+        }
     }
 
     /// <summary>Ends the NBD server and all exports that were made here.</summary>
     public async ValueTask DisposeAsync()
     {
-        if (_server is { } server)
+        if (_server is not null)
         {
-            _server = null;
-            await server.DisposeAsync();
+            await StopNbdServerAsync();
         }
 
         foreach (ManagedExport export in Exports.Where(export => export.Owned))
         {
             await export.Export.DisposeAsync();
+            await export.Forgotten;
+        }
+    }
+
+    // One after the other, so that what is told of them comes in their order and before the command's own answer.
+    private async ValueTask EndNbdExportsAsync()
+    {
+        foreach (ManagedExport export in Exports.Where(export => export is { Owned: true, Export: NbdExport }))
+        {
+            await export.Export.DisposeAsync();
+            await export.Forgotten;
         }
     }
 
@@ -138,7 +157,7 @@ public sealed class ExportManager : IAsyncDisposable
             _exports.Add(export);
         }
 
-        _ = ForgetAtEndAsync(export);
+        export.Forgotten = ForgetAtEndAsync(export);
     }
 
     // By a command, by an unmount from outside, or with its server.
@@ -175,4 +194,7 @@ public sealed record ManagedExport(string Id, Export Export, bool Owned)
 {
     /// <summary>True from the command that ends it until it has ended.</summary>
     public bool ShuttingDown { get; internal set; }
+
+    /// <summary>Completes when the export has ended, is listed no more, and that was told.</summary>
+    internal Task Forgotten { get; set; } = Task.CompletedTask;
 }

@@ -29,10 +29,10 @@ public sealed class ExportCommands
         ExportCommands exports = new(host);
         commands.Register(ExportSchema.Query, exports.Query);
         commands.Register(ExportSchema.Add, exports.AddAsync);
-        commands.Register(ExportSchema.Delete, exports.Delete);
+        commands.Register(ExportSchema.Delete, exports.DeleteAsync);
         commands.Register(ExportSchema.ServerStart, exports.StartServerAsync);
         commands.Register(ExportSchema.ServerAdd, exports.AddToServer);
-        commands.Register(ExportSchema.ServerRemove, exports.RemoveFromServer);
+        commands.Register(ExportSchema.ServerRemove, exports.RemoveFromServerAsync);
         commands.Register(ExportSchema.ServerStop, exports.StopServerAsync);
         commands.Register(ExportSchema.Deleted);
         host.Exports.Deleted += id => events.Emit(ExportSchema.Deleted.Name, new JsonObject { ["id"] = id });
@@ -90,7 +90,11 @@ public sealed class ExportCommands
         });
     }
 
-    private void Delete(JsonObject arguments) => _exports.BeginRemove(arguments.Text("id")!, arguments.Text("mode") == "hard");
+    private async ValueTask<JsonValue> DeleteAsync(JsonObject arguments)
+    {
+        await _exports.RemoveAsync(arguments.Text("id")!, arguments.Text("mode") == "hard");
+        return CommandTable.Nothing;
+    }
 
     private async ValueTask<JsonValue> StartServerAsync(JsonObject arguments)
     {
@@ -112,7 +116,11 @@ public sealed class ExportCommands
         _exports.AddNbd(export, device, export, arguments.Flag("writable") == true && !device.ReadOnly, arguments.Text("description"));
     }
 
-    private void RemoveFromServer(JsonObject arguments) => _exports.BeginRemove(arguments.Text("name")!, arguments.Text("mode") == "hard");
+    private async ValueTask<JsonValue> RemoveFromServerAsync(JsonObject arguments)
+    {
+        await _exports.RemoveAsync(arguments.Text("name")!, arguments.Text("mode") == "hard");
+        return CommandTable.Nothing;
+    }
 
     private async ValueTask<JsonValue> StopServerAsync(JsonObject arguments)
     {

@@ -114,7 +114,7 @@ public sealed class NodeCommands
 
         SnapshotEntry snapshot = (await device.ListSnapshotsAsync())
             .FirstOrDefault(entry => (id is null || entry.Id == id) && (name is null || entry.Name == name))
-            ?? throw new CommandException($"Snapshot with id '{id ?? "(null)"}' and name '{name ?? "(null)"}' does not exist on device '{device.Name}'");
+            ?? throw new CommandException($"Snapshot with id '{id ?? "null"}' and name '{name ?? "null"}' does not exist on device '{device.Name}'");
         await device.DeleteSnapshotAsync(snapshot.Id);
         return NodeFacts.OfSnapshot(snapshot);
     }

@@ -55,10 +55,8 @@ internal static class ArgumentCheck
                 throw CommandException.WrongType(path, "number");
             case BuiltinKind.Integer when value is not JsonInteger { Value: var number } || number > long.MaxValue:
                 throw CommandException.WrongType(path, "integer");
-            case BuiltinKind.Size when value is not JsonInteger:
-                throw CommandException.WrongType(path, "integer");
-            case BuiltinKind.UInt32 when value is not JsonInteger:
-                throw CommandException.WrongType(path, "integer");
+            case BuiltinKind.Size or BuiltinKind.UInt32 when value is not JsonInteger:
+                throw new CommandException($"Parameter '{path}' expects uint64");
             case BuiltinKind.UInt32 when value is JsonInteger { Value: var number } && (number < 0 || number > uint.MaxValue):
                 throw new CommandException($"Parameter '{path}' expects uint32_t");
             default:

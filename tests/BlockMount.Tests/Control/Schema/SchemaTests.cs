@@ -35,7 +35,7 @@ public sealed class SchemaTests
     [InlineData("""{"driver":"qcow2","file":{"driver":"nope"}}""", "Parameter 'driver' does not accept value 'nope'")]
     [InlineData("""{"driver":"qcow2","file":{"driver":"file","filename":"x","z":1}}""", "Parameter 'file.z' is unexpected")]
     [InlineData("""{"driver":"qcow2","file":"node","sizes":5}""", "Invalid parameter type for 'sizes', expected: array")]
-    [InlineData("""{"driver":"qcow2","file":"node","sizes":[1,"x"]}""", "Invalid parameter type for 'sizes[1]', expected: integer")]
+    [InlineData("""{"driver":"qcow2","file":"node","sizes":[1,"x"]}""", "Parameter 'sizes[1]' expects uint64")]
     [InlineData("""{"driver":"qcow2","file":"node","sizes":[-1]}""", "Parameter 'sizes[0]' expects uint32_t")]
     [InlineData("""{"driver":"file","filename":"x","read-only":"yes"}""", "Invalid parameter type for 'read-only', expected: boolean")]
     public void SaysWhatDoesNotFit(string arguments, string message) =>
