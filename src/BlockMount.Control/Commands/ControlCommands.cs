@@ -23,7 +23,8 @@ public sealed class ControlCommands
     /// <summary>What query-version returns: clients look at QEMU's version to find out what they may use.</summary>
     public static JsonObject Version(string version) => new()
     {
-        ["qemu"] = new JsonObject { ["micro"] = 0L, ["minor"] = 2L, ["major"] = 7L }, ["package"] = $"BlockMount {version}",
+        ["qemu"] = new JsonObject { ["micro"] = 0L, ["minor"] = 2L, ["major"] = 7L },
+        ["package"] = $"BlockMount {version}",
     };
 
     /// <summary>Adds the commands to the table.</summary>
@@ -56,7 +57,9 @@ public sealed class ControlCommands
 
     private JsonValue QueryStatus(JsonObject arguments) => new JsonObject
     {
-        ["status"] = _stopped ? "paused" : "running", ["singlestep"] = false, ["running"] = !_stopped,
+        ["status"] = _stopped ? "paused" : "running",
+        ["singlestep"] = false,
+        ["running"] = !_stopped,
     };
 
     private async ValueTask<JsonValue> StopAsync(JsonObject arguments)

@@ -40,7 +40,10 @@ public sealed class ExportCommands
 
     private JsonValue Query(JsonObject arguments) => new JsonList(_exports.Exports.Select(export => new JsonObject
     {
-        ["node-name"] = export.Export.Device.Root.Name, ["shutting-down"] = export.ShuttingDown, ["type"] = export.Export.Kind, ["id"] = export.Id,
+        ["node-name"] = export.Export.Device.Root.Name,
+        ["shutting-down"] = export.ShuttingDown,
+        ["type"] = export.Export.Kind,
+        ["id"] = export.Id,
     }));
 
     private async ValueTask<JsonValue> AddAsync(JsonObject arguments)

@@ -39,8 +39,12 @@ public sealed class NodeCommands
         {
             devices.Add(new JsonObject
             {
-                ["io-status"] = "ok", ["device"] = device.Name, ["locked"] = false, ["removable"] = false,
-                ["inserted"] = await NodeFacts.OfNodeAsync(device, device.Root, _host, withBelow: true), ["type"] = "unknown",
+                ["io-status"] = "ok",
+                ["device"] = device.Name,
+                ["locked"] = false,
+                ["removable"] = false,
+                ["inserted"] = await NodeFacts.OfNodeAsync(device, device.Root, _host, withBelow: true),
+                ["type"] = "unknown",
             });
         }
 

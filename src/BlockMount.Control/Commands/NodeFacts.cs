@@ -12,8 +12,16 @@ internal static class NodeFacts
     {
         JsonObject info = new()
         {
-            ["iops_rd"] = 0L, ["detect_zeroes"] = "off", ["image"] = await ImageAsync(device, node, withBelow), ["iops_wr"] = 0L, ["ro"] = node.ReadOnly,
-            ["node-name"] = node.Name, ["backing_file_depth"] = Depth(node), ["drv"] = node.DriverName, ["iops"] = 0L, ["bps_wr"] = 0L,
+            ["iops_rd"] = 0L,
+            ["detect_zeroes"] = "off",
+            ["image"] = await ImageAsync(device, node, withBelow),
+            ["iops_wr"] = 0L,
+            ["ro"] = node.ReadOnly,
+            ["node-name"] = node.Name,
+            ["backing_file_depth"] = Depth(node),
+            ["drv"] = node.DriverName,
+            ["iops"] = 0L,
+            ["bps_wr"] = 0L,
             ["write_threshold"] = 0L,
         };
         if (node.Backing is { } backing)
@@ -34,9 +42,13 @@ internal static class NodeFacts
         const long PerSecond = 1_000_000_000;
         JsonObject info = new()
         {
-            ["id"] = snapshot.Id, ["name"] = snapshot.Name, ["vm-state-size"] = snapshot.VmStateSize,
-            ["date-sec"] = snapshot.DateSeconds, ["date-nsec"] = snapshot.DateNanoseconds,
-            ["vm-clock-sec"] = (long)(snapshot.VmClockNanoseconds / PerSecond), ["vm-clock-nsec"] = (long)(snapshot.VmClockNanoseconds % PerSecond),
+            ["id"] = snapshot.Id,
+            ["name"] = snapshot.Name,
+            ["vm-state-size"] = snapshot.VmStateSize,
+            ["date-sec"] = snapshot.DateSeconds,
+            ["date-nsec"] = snapshot.DateNanoseconds,
+            ["vm-clock-sec"] = (long)(snapshot.VmClockNanoseconds / PerSecond),
+            ["vm-clock-nsec"] = (long)(snapshot.VmClockNanoseconds % PerSecond),
         };
         info.SetOptional("icount", snapshot.InstructionCount is { } count ? count : null);
         return info;

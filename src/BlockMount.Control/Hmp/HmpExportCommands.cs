@@ -29,7 +29,8 @@ internal static class HmpExportCommands
             [HmpParameter.Flag("f"), new HmpParameter("name", HmpParameterKind.Text)],
             arguments => QuietAsync(monitor, ExportSchema.ServerRemove.Name, new JsonObject
             {
-                ["name"] = arguments.Text("name")!, ["mode"] = arguments.Has("f") ? "hard" : "safe",
+                ["name"] = arguments.Text("name")!,
+                ["mode"] = arguments.Has("f") ? "hard" : "safe",
             }));
         yield return new HmpCommand(["nbd_server_stop"], "", "end the NBD server", [], _ => QuietAsync(monitor, ExportSchema.ServerStop.Name, new JsonObject()));
     }
@@ -78,7 +79,8 @@ internal static class HmpExportCommands
 
         return new JsonObject
         {
-            ["type"] = "inet", ["data"] = new JsonObject { ["host"] = text[..colon].Trim('[', ']'), ["port"] = text[(colon + 1)..] },
+            ["type"] = "inet",
+            ["data"] = new JsonObject { ["host"] = text[..colon].Trim('[', ']'), ["port"] = text[(colon + 1)..] },
         };
     }
 

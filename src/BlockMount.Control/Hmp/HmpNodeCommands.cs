@@ -15,13 +15,15 @@ internal static class HmpNodeCommands
             ["block_resize"], "device size", "change the size of a disk; a bare number counts MiB", [s_device, new HmpParameter("size", HmpParameterKind.Size)],
             arguments => QuietAsync(monitor, NodeSchema.Resize.Name, new JsonObject
             {
-                ["device"] = arguments.Text("device")!, ["size"] = arguments.Number("size")!.Value,
+                ["device"] = arguments.Text("device")!,
+                ["size"] = arguments.Number("size")!.Value,
             }));
         yield return new HmpCommand(
             ["snapshot_blkdev_internal"], "device name", "keep the disk as it is, inside its image", [s_device, new HmpParameter("name", HmpParameterKind.Text)],
             arguments => QuietAsync(monitor, NodeSchema.SnapshotInternal.Name, new JsonObject
             {
-                ["device"] = arguments.Text("device")!, ["name"] = arguments.Text("name")!,
+                ["device"] = arguments.Text("device")!,
+                ["name"] = arguments.Text("name")!,
             }));
         yield return new HmpCommand(
             ["snapshot_delete_blkdev_internal"], "device name [id]", "forget such a snapshot",

@@ -8,7 +8,8 @@ internal static class ControlSchema
 {
     internal static readonly CommandDescription Capabilities = Command(
         "qmp_capabilities", "Ends the negotiation; before it no other command is taken, and after it events are sent.",
-        [May("enable", ListOf(Enum("QMPCapability", "oob")), "Capabilities of the greeting that the client wants.")]) with { AllowOob = false };
+        [May("enable", ListOf(Enum("QMPCapability", "oob")), "Capabilities of the greeting that the client wants.")]) with
+    { AllowOob = false };
 
     internal static readonly CommandDescription QueryVersion = Command(
         "query-version", "The version that this program presents to clients of QEMU, and its own in 'package'.", [],

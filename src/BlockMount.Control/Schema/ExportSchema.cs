@@ -52,10 +52,12 @@ internal static class ExportSchema
 
     internal static readonly CommandDescription ServerAdd = Command(
         "nbd-server-add", "Serves a device on the NBD server.",
-        [Need("device", Str), May("name", Str, "The device if left out."), May("description", Str), May("writable", Bool)]) with { Deprecated = true };
+        [Need("device", Str), May("name", Str, "The device if left out."), May("description", Str), May("writable", Bool)]) with
+    { Deprecated = true };
 
     internal static readonly CommandDescription ServerRemove = Command(
-        "nbd-server-remove", "Ends such an export.", [Need("name", Str), May("mode", s_mode)]) with { Deprecated = true };
+        "nbd-server-remove", "Ends such an export.", [Need("name", Str), May("mode", s_mode)]) with
+    { Deprecated = true };
 
     internal static readonly CommandDescription ServerStop = Command("nbd-server-stop", "Ends the NBD server with its exports and clients.", []);
 

@@ -28,7 +28,9 @@ internal sealed class SchemaInfo
         {
             schema._entries.Add(new JsonObject
             {
-                ["name"] = item.Name, ["meta-type"] = "event", ["arg-type"] = schema.Reference(item.Data ?? Describe.NoMembers),
+                ["name"] = item.Name,
+                ["meta-type"] = "event",
+                ["arg-type"] = schema.Reference(item.Data ?? Describe.NoMembers),
             });
         }
 
@@ -111,7 +113,8 @@ internal sealed class SchemaInfo
                 entry["tag"] = union.Discriminator;
                 entry["variants"] = new JsonList(union.Kinds.Values.Select(kind => new JsonObject
                 {
-                    ["case"] = kind, ["type"] = Reference(union.Variants().GetValueOrDefault(kind) ?? Describe.NoMembers),
+                    ["case"] = kind,
+                    ["type"] = Reference(union.Variants().GetValueOrDefault(kind) ?? Describe.NoMembers),
                 }));
                 break;
             default:

@@ -46,7 +46,9 @@ public sealed class ExchangeTests : CliFixture
         using Process process = Process.Start(new ProcessStartInfo("qemu-storage-daemon", [
             "--blockdev", $"driver=qcow2,node-name=drive0,file.driver=file,file.filename={this["theirs"]}", "--chardev", "stdio,id=c", "--monitor", "chardev=c"])
         {
-            RedirectStandardInput = true, RedirectStandardOutput = true, WorkingDirectory = this["empty"],
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            WorkingDirectory = this["empty"],
         })!;
         try
         {
