@@ -31,7 +31,7 @@ internal static class HelpText
           --nbd ADDRESS         serve NBD at unix:PATH, HOST:PORT or :PORT (loopback)
           --export-name NAME    name that NBD clients ask for (default: empty)
           --qmp ADDRESS         take QMP commands at PATH or tcp:HOST:PORT
-          --monitor ADDRESS     take commands of people there, or in this terminal: stdio
+          --monitor ADDRESS     take commands of people there, or here: stdio
           --id NAME             name in 'blockmount ls' (default: from the image), and
                                 of the device for monitors (default: drive0)
           --foreground          stay in this terminal; Ctrl-C unmounts
