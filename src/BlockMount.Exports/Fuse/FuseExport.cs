@@ -105,6 +105,7 @@ public sealed partial class FuseExport : Export
         }
 
         await Completion;
+        _mount.Dispose();
     }
 
     private static FuseExport Mount(BlockDevice device, FuseExportOptions options, ILogger logger)
@@ -161,6 +162,7 @@ public sealed partial class FuseExport : Export
             session?.StopAsync().Wait();
             channels.ForEach(channel => channel.Dispose());
             mount.TryUnmount(lazy: true);
+            mount.Dispose();
             throw;
         }
     }
@@ -228,8 +230,13 @@ public sealed partial class FuseExport : Export
             }
         }
 
-        // Closes the channels in the end, which cuts the remaining clients off.
+        // Answers what it has taken, then closes the channels.
         await _session.StopAsync();
+        if (obstacle is not null)
+        {
+            // The remaining clients are cut off even while a process that was just forked holds a copy of a channel.
+            _mount.Abort();
+        }
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "{MountPoint}: mounted, FUSE 7.{Minor}, flags {Flags:x}, allow_other {AdmitsOthers}")]

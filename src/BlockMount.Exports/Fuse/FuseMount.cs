@@ -7,9 +7,9 @@ namespace BlockMount.Exports.Fuse;
 
 /// <summary>
 /// A mount of type fuse.blockmount on a regular file: made by mount(2) where that is permitted, by fusermount3 otherwise. Knows the
-/// mount by its id, so that it never unmounts somebody else's.
+/// mount by its id, so that it never unmounts somebody else's. Disposing of it leaves the mount as it is.
 /// </summary>
-public sealed class FuseMount
+public sealed class FuseMount : IDisposable
 {
     /// <summary>The file system type that all mounts of this program have.</summary>
     public const string FileSystemType = "fuse." + Subtype;
@@ -17,6 +17,7 @@ public sealed class FuseMount
     private const string Subtype = "blockmount";
 
     private readonly int _id;
+    private readonly FuseConnection _connection;
 
     // Made by fusermount3, so it has to be unmounted by it.
     private readonly bool _byFusermount;
@@ -24,10 +25,11 @@ public sealed class FuseMount
     // The first use resolves the function behind it, which may change errno: not after a failed call.
     static FuseMount() => _ = Libc.LastErrno;
 
-    private FuseMount(string mountPoint, int id, bool byFusermount, bool admitsOthers)
+    private FuseMount(string mountPoint, MountEntry entry, bool byFusermount, bool admitsOthers)
     {
         MountPoint = mountPoint;
-        _id = id;
+        _id = entry.Id;
+        _connection = FuseConnection.Open(entry.DeviceMinor);
         _byFusermount = byFusermount;
         AdmitsOthers = admitsOthers;
     }
@@ -108,6 +110,12 @@ public sealed class FuseMount
         return Detach(MountPoint, lazy, _byFusermount);
     }
 
+    /// <summary>Cuts off whoever still uses the mount; see <see cref="FuseConnection.Abort"/>.</summary>
+    internal void Abort() => _connection.Abort();
+
+    /// <inheritdoc/>
+    public void Dispose() => _connection.Dispose();
+
     private bool IsMounted() =>
         File.ReadLines("/proc/self/mountinfo").Any(line => MountEntry.TryParse(line, out MountEntry entry) && entry.Id == _id);
 
@@ -173,7 +181,7 @@ public sealed class FuseMount
 
     private static FuseMount Mounted(string path, bool byFusermount, bool admitsOthers) =>
         MountTable.FindTop(path) is { FileSystemType: FileSystemType } entry
-            ? new FuseMount(path, entry.Id, byFusermount, admitsOthers)
+            ? new FuseMount(path, entry, byFusermount, admitsOthers)
             : throw new BlockMountException($"The mount on '{path}' has vanished", "something else unmounts file systems here");
 
     private static string? Detach(string path, bool lazy, bool byFusermount)

@@ -8,7 +8,8 @@ namespace BlockMount.Exports.Fuse;
 /// <param name="MountPoint">Canonical absolute path, unescaped.</param>
 /// <param name="FileSystemType">As "fuse.blockmount".</param>
 /// <param name="Source">As the mounting program named it.</param>
-public readonly record struct MountEntry(int Id, string MountPoint, string FileSystemType, string Source)
+/// <param name="DeviceMinor">Minor number of the file system's device: what FUSE names its connections by.</param>
+public readonly record struct MountEntry(int Id, string MountPoint, string FileSystemType, string Source, uint DeviceMinor)
 {
     // 36 35 98:0 /root /mount/point rw,noatime shared:1 - type source options
     internal static bool TryParse(string line, out MountEntry entry)
@@ -16,12 +17,14 @@ public readonly record struct MountEntry(int Id, string MountPoint, string FileS
         entry = default;
         string[] fields = line.Split(' ');
         int separator = Array.IndexOf(fields, "-", 6 < fields.Length ? 6 : 0);
-        if (separator < 0 || separator + 2 >= fields.Length || !int.TryParse(fields[0], NumberStyles.None, CultureInfo.InvariantCulture, out int id))
+        if (separator < 0 || separator + 2 >= fields.Length
+            || !int.TryParse(fields[0], NumberStyles.None, CultureInfo.InvariantCulture, out int id)
+            || !uint.TryParse(fields[2].AsSpan(fields[2].IndexOf(':', StringComparison.Ordinal) + 1), NumberStyles.None, CultureInfo.InvariantCulture, out uint minor))
         {
             return false;
         }
 
-        entry = new MountEntry(id, Unescape(fields[4]), Unescape(fields[separator + 1]), Unescape(fields[separator + 2]));
+        entry = new MountEntry(id, Unescape(fields[4]), Unescape(fields[separator + 1]), Unescape(fields[separator + 2]), minor);
         return true;
     }
 

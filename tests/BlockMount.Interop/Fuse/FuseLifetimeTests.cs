@@ -1,5 +1,7 @@
 using System.Diagnostics;
+using System.Globalization;
 using BlockMount.Base;
+using BlockMount.Base.Interop;
 using BlockMount.Block.Devices;
 using BlockMount.Block.Nodes;
 using BlockMount.Exports.Fuse;
@@ -61,6 +63,30 @@ public sealed class FuseLifetimeTests
         // ENOTCONN, or ECANCELED over io_uring, which .NET has another exception for.
         Exception? cutOff = Record.Exception(() => client.ReadByte());
         Assert.True(cutOff is IOException or OperationCanceledException, $"{cutOff}");
+    }
+
+    // A process that another thread has just forked holds copies of the channels until its exec: closing ours does not end the connection then.
+    [RequiresFact(Needs.Fuse | Needs.Root)]
+    public async Task Dispose_FileIsOpenAndTheChannelsAreHeldElsewhere_CutsTheClientOff()
+    {
+        HashSet<string> before = [.. FuseChannels()];
+        await using MountedDisk disk = await MountedDisk.InMemoryAsync(MiB);
+        int[] held = [.. FuseChannels().Where(fd => !before.Contains(fd)).Select(fd => Libc.dup(int.Parse(fd, CultureInfo.InvariantCulture)))];
+        try
+        {
+            Assert.NotEmpty(held);
+            FileStream client = new(disk.Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
+            await disk.Export.DisposeAsync().AsTask().WaitAsync(s_limit);
+            Task<Exception?> cutOff = Task.Run<Exception?>(() => Record.Exception(() => client.ReadByte()));
+            await Task.WhenAny(cutOff, Task.Delay(TimeSpan.FromSeconds(5)));
+            Assert.True(cutOff.IsCompleted, "the client waits for ever");
+            Assert.True(await cutOff is IOException or OperationCanceledException, $"{await cutOff}");
+            await client.DisposeAsync();
+        }
+        finally
+        {
+            Array.ForEach(held, fd => _ = Libc.close(fd));
+        }
     }
 
     [RequiresFuseFact]
@@ -197,6 +223,9 @@ public sealed class FuseLifetimeTests
         Assert.InRange(Process.GetCurrentProcess().Threads.Count, 0, threads + 20);
         Assert.InRange(MountsOn("").Length, 0, mounts + 10);
     }
+
+    private static IEnumerable<string> FuseChannels() =>
+        Directory.GetFiles("/proc/self/fd").Where(link => new FileInfo(link).LinkTarget == "/dev/fuse").Select(link => Path.GetFileName(link));
 
     private static async Task CycleAsync(int rounds)
     {
