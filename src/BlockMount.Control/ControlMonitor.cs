@@ -30,9 +30,6 @@ public sealed class ControlMonitor
     /// <summary>The commands.</summary>
     public CommandTable Commands => _commands;
 
-    /// <summary>Tells the clients what happens.</summary>
-    public QmpEvents Events => _events;
-
     /// <summary>Tells them that a signal ends the daemon.</summary>
     public void EmitShutdownBySignal() =>
         _events.Emit(ControlSchema.Shutdown.Name, new JsonObject { ["guest"] = false, ["reason"] = "host-signal" });

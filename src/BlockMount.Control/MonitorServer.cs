@@ -28,18 +28,6 @@ public sealed partial class MonitorServer : IAsyncDisposable
         _log = log;
     }
 
-    /// <summary>Clients and listeners at work.</summary>
-    internal int RunningCount
-    {
-        get
-        {
-            lock (_gate)
-            {
-                return _running.Count;
-            }
-        }
-    }
-
     /// <summary>Listens; clients may connect when it returns.</summary>
     /// <returns>The address, with the port that was chosen.</returns>
     /// <exception cref="Base.BlockMountException">The address cannot be used.</exception>
@@ -53,15 +41,6 @@ public sealed partial class MonitorServer : IAsyncDisposable
 
         Track(AcceptAsync(listener));
         return listener.EndPoint;
-    }
-
-    /// <summary>Serves one client on a stream, which is the caller's, in the background.</summary>
-    /// <returns>Completes when that client is gone.</returns>
-    public Task Serve(Stream stream)
-    {
-        Task session = _serve(stream, _stopping.Token);
-        Track(session);
-        return session;
     }
 
     /// <summary>Stops listening, removes socket files, and ends all clients once their commands have ended.</summary>
@@ -80,14 +59,21 @@ public sealed partial class MonitorServer : IAsyncDisposable
             listener.Dispose();
         }
 
-        Task[] running;
-        lock (_gate)
+        // A client may have been let in at the last moment.
+        while (Running() is { Length: > 0 } running)
         {
-            running = [.. _running];
+            await Task.WhenAll(running);
         }
 
-        await Task.WhenAll(running);
         _stopping.Dispose();
+    }
+
+    private Task[] Running()
+    {
+        lock (_gate)
+        {
+            return [.. _running];
+        }
     }
 
     private void Track(Task task)

@@ -12,6 +12,9 @@ namespace BlockMount.Exports;
 /// </summary>
 public sealed class ExportManager : IAsyncDisposable
 {
+    // Clients are waited for so long; what a frozen device holds back for them ends when it thaws, and the command that thaws it must have its turn.
+    private static readonly TimeSpan s_stopPatience = TimeSpan.FromSeconds(5);
+
     private readonly ILogger _log;
     private readonly Lock _gate = new();
 
@@ -19,6 +22,9 @@ public sealed class ExportManager : IAsyncDisposable
     private readonly List<ManagedExport> _exports = [];
 
     private NbdServer? _server;
+
+    // The end of the last server that was stopped.
+    private Task _ending = Task.CompletedTask;
 
     public ExportManager(ILogger log) => _log = log;
 
@@ -52,14 +58,16 @@ public sealed class ExportManager : IAsyncDisposable
         _server = await NbdServer.StartAsync(options, _log);
     }
 
-    /// <summary>Ends the NBD server with its exports and clients.</summary>
+    /// <summary>
+    /// Ends the NBD server with its exports and clients. Requests of theirs that do not end within seconds, on a frozen device, are waited for in the background.
+    /// </summary>
     /// <exception cref="BlockMountException">It does not run.</exception>
     public async ValueTask StopNbdServerAsync()
     {
         NbdServer server = _server ?? throw new BlockMountException("NBD server not running");
         _server = null;
-        await EndNbdExportsAsync();
-        await server.DisposeAsync();
+        _ending = EndServerAsync(server);
+        await WaitAWhileAsync(_ending);
     }
 
     /// <summary>Serves a device on the NBD server.</summary>
@@ -109,11 +117,10 @@ public sealed class ExportManager : IAsyncDisposable
         }
 
         export.ShuttingDown = true;
-        Task ending = DisposeExportAsync(export.Export);
+        _ = DisposeExportAsync(export.Export);
         if (idle)
         {
-            await ending;
-            await export.Forgotten;
+            await WaitAWhileAsync(export.Forgotten);
         }
     }
 
@@ -125,20 +132,32 @@ public sealed class ExportManager : IAsyncDisposable
             await StopNbdServerAsync();
         }
 
-        foreach (ManagedExport export in Exports.Where(export => export.Owned))
+        await _ending;
+        await EndAsync(Exports.Where(export => export.Owned));
+    }
+
+    private async Task EndServerAsync(NbdServer server)
+    {
+        await EndAsync(Exports.Where(export => export is { Owned: true, Export: NbdExport }));
+        await server.DisposeAsync();
+    }
+
+    // One after the other, so that what is told of them comes in their order and before the command's own answer.
+    private static async ValueTask EndAsync(IEnumerable<ManagedExport> exports)
+    {
+        foreach (ManagedExport export in exports)
         {
+            export.ShuttingDown = true;
             await export.Export.DisposeAsync();
             await export.Forgotten;
         }
     }
 
-    // One after the other, so that what is told of them comes in their order and before the command's own answer.
-    private async ValueTask EndNbdExportsAsync()
+    private static async ValueTask WaitAWhileAsync(Task ending)
     {
-        foreach (ManagedExport export in Exports.Where(export => export is { Owned: true, Export: NbdExport }))
+        if (await Task.WhenAny(ending, Task.Delay(s_stopPatience)) == ending)
         {
-            await export.Export.DisposeAsync();
-            await export.Forgotten;
+            await ending;
         }
     }
 
@@ -163,8 +182,13 @@ public sealed class ExportManager : IAsyncDisposable
     // By a command, by an unmount from outside, or with its server.
     private async Task ForgetAtEndAsync(ManagedExport export)
     {
-        // How it ended is told where it is waited for.
-        _ = await Task.WhenAny(export.Export.Completion);
+        await export.Export.Completion;
+        if (export.Owned)
+        {
+            // Also one that has ended by itself: what is left of it, as a dead mount, goes.
+            await DisposeExportAsync(export.Export);
+        }
+
         lock (_gate)
         {
             _ = _exports.Remove(export);
@@ -177,6 +201,7 @@ public sealed class ExportManager : IAsyncDisposable
     {
         try
         {
+            // The caller does not wait for an unmount.
             await Task.Yield();
             await export.DisposeAsync();
         }

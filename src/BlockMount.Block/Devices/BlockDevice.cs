@@ -90,16 +90,7 @@ public sealed class BlockDevice : IAsyncDisposable
     /// <summary>Writes the buffer; with <paramref name="fua"/> it is on stable storage when the task completes.</summary>
     public async ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> buffer, bool fua = false)
     {
-        if (!_gate.TryEnter())
-        {
-            await _gate.EnterAsync();
-        }
-
-        if (_frozen is not null)
-        {
-            await WaitForThawAsync();
-        }
-
+        await EnterToWriteAsync();
         try
         {
             CheckWritable("write");
@@ -130,16 +121,7 @@ public sealed class BlockDevice : IAsyncDisposable
     /// <summary>Writes whole clusters compressed; see <see cref="Node.WriteCompressedAsync"/>. Counts as a write.</summary>
     public async ValueTask WriteCompressedAsync(long offset, ReadOnlyMemory<byte> buffer)
     {
-        if (!_gate.TryEnter())
-        {
-            await _gate.EnterAsync();
-        }
-
-        if (_frozen is not null)
-        {
-            await WaitForThawAsync();
-        }
-
+        await EnterToWriteAsync();
         try
         {
             CheckWritable("compressed write");
@@ -165,16 +147,7 @@ public sealed class BlockDevice : IAsyncDisposable
     /// <summary>Makes the range read as zeros. <see cref="ZeroFlags.MayUnmap"/> counts only when discards are enabled.</summary>
     public async ValueTask ZeroAsync(long offset, long length, ZeroFlags flags, bool fua = false)
     {
-        if (!_gate.TryEnter())
-        {
-            await _gate.EnterAsync();
-        }
-
-        if (_frozen is not null)
-        {
-            await WaitForThawAsync();
-        }
-
+        await EnterToWriteAsync();
         try
         {
             CheckWritable("zero");
@@ -205,16 +178,7 @@ public sealed class BlockDevice : IAsyncDisposable
     /// <summary>Advice that the range is not needed any more. Afterwards it reads as before or as zeros, cluster by cluster.</summary>
     public async ValueTask DiscardAsync(long offset, long length, bool fua = false)
     {
-        if (!_gate.TryEnter())
-        {
-            await _gate.EnterAsync();
-        }
-
-        if (_frozen is not null)
-        {
-            await WaitForThawAsync();
-        }
-
+        await EnterToWriteAsync();
         try
         {
             CheckWritable("discard");
@@ -434,6 +398,23 @@ public sealed class BlockDevice : IAsyncDisposable
         }
 
         _root.IndexBelow(bytes);
+    }
+
+    // The one way in for what changes the disk. Completes at once where nothing is in its way.
+    private ValueTask EnterToWriteAsync()
+    {
+        if (!_gate.TryEnter())
+        {
+            return EnterLaterAsync();
+        }
+
+        return _frozen is null ? default : WaitForThawAsync();
+    }
+
+    private async ValueTask EnterLaterAsync()
+    {
+        await _gate.EnterAsync();
+        await WaitForThawAsync();
     }
 
     // Inside the gate before and after, outside meanwhile.

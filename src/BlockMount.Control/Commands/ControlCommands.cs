@@ -66,11 +66,7 @@ public sealed class ControlCommands
     {
         if (!_stopped)
         {
-            foreach (BlockDevice device in _host.Devices)
-            {
-                await device.FreezeAsync();
-            }
-
+            await FreezeAllAsync();
             _stopped = true;
             _events.Emit(ControlSchema.Stopped.Name);
         }
@@ -78,15 +74,36 @@ public sealed class ControlCommands
         return CommandTable.Nothing;
     }
 
+    private async ValueTask FreezeAllAsync()
+    {
+        try
+        {
+            foreach (BlockDevice device in _host.Devices)
+            {
+                await device.FreezeAsync();
+            }
+        }
+        catch
+        {
+            // All or none: 'cont' does nothing where 'stop' has failed.
+            ThawAll();
+            throw;
+        }
+    }
+
+    private void ThawAll()
+    {
+        foreach (BlockDevice device in _host.Devices)
+        {
+            device.Thaw();
+        }
+    }
+
     private void Continue(JsonObject arguments)
     {
         if (_stopped)
         {
-            foreach (BlockDevice device in _host.Devices)
-            {
-                device.Thaw();
-            }
-
+            ThawAll();
             _stopped = false;
             _events.Emit(ControlSchema.Resumed.Name);
         }

@@ -60,7 +60,7 @@ public sealed class HmpMonitor
     {
         try
         {
-            return await RunAsync(_lines, new HmpLexer(line), "command");
+            return await RunAsync(_lines, new HmpLexer(line));
         }
         catch (CommandException error)
         {
@@ -68,22 +68,23 @@ public sealed class HmpMonitor
         }
     }
 
-    private static async ValueTask<string> RunAsync(List<HmpCommand> commands, HmpLexer line, string what)
+    private static async ValueTask<string> RunAsync(List<HmpCommand> commands, HmpLexer line)
     {
-        if (line.AtEnd)
-        {
-            return "";
-        }
-
-        string name = line.ReadWord();
-        HmpCommand? command = commands.Find(candidate => candidate.Names.Contains(name));
-        if (command is null)
-        {
-            return $"unknown {what}: '{name}'\n";
-        }
-
+        string name = "";
         try
         {
+            if (line.AtEnd)
+            {
+                return "";
+            }
+
+            name = line.ReadWord();
+            HmpCommand? command = commands.Find(candidate => candidate.Names.Contains(name));
+            if (command is null)
+            {
+                return $"unknown command: '{name}'\n";
+            }
+
             return await command.Run(HmpSyntax.Parse(name, command.Parameters, line));
         }
         catch (HmpSyntaxException error)
@@ -94,7 +95,7 @@ public sealed class HmpMonitor
 
     private ValueTask<string> InfoAsync(string? item) => item is null
         ? new ValueTask<string>(string.Concat(_queries.Select(query => "info " + query.HelpLine)))
-        : RunAsync(_queries, new HmpLexer(item), "command");
+        : RunAsync(_queries, new HmpLexer(item));
 
     private string Help(string? name)
     {

@@ -50,8 +50,16 @@ public static class HmpSession
     /// <summary>Carries one line out, in its turn; lines of the result end with \n.</summary>
     public static async ValueTask<string> RunLineAsync(CommandTable commands, string line)
     {
-        JsonValue result = await commands.ExecuteAsync(ControlSchema.HumanMonitor.Name, new JsonObject { ["command-line"] = line });
-        return ((JsonString)result).Value.Replace("\r\n", "\n", StringComparison.Ordinal);
+        try
+        {
+            JsonValue result = await commands.ExecuteAsync(ControlSchema.HumanMonitor.Name, new JsonObject { ["command-line"] = line });
+            return ((JsonString)result).Value.Replace("\r\n", "\n", StringComparison.Ordinal);
+        }
+        catch (CommandException error)
+        {
+            // A line that fails in an unforeseen way must not end the session, or the process.
+            return $"Error: {error.Message}\n";
+        }
     }
 
     private static async ValueTask SendAsync(Stream stream, string text, CancellationToken cancel)

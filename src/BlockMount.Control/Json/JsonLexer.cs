@@ -2,15 +2,18 @@ namespace BlockMount.Control.Json;
 
 /// <summary>
 /// Cuts a stream of bytes into tokens, wherever the stream is split. Strings may stand in single quotes (an extension that QEMU has). After bytes that
-/// belong to no token it goes on at the next structural character, control character or byte above 0xFD. One thread.
+/// belong to no token it goes on at the next structural character, control character other than a tab, or byte above 0xFD. One thread.
 /// </summary>
 internal sealed class JsonLexer
 {
     /// <summary>Longest token, in bytes.</summary>
     public const int TokenBytesMax = 64 << 20;
 
+    // Memory of a token that was longer than this is not kept for the next one.
+    private const int KeptBytes = 64 << 10;
+
     private readonly Action<JsonToken> _emit;
-    private readonly List<byte> _token = [];
+    private List<byte> _token = [];
     private State _state;
 
     public JsonLexer(Action<JsonToken> emit) => _emit = emit;
@@ -127,7 +130,8 @@ internal sealed class JsonLexer
                 return Fail(c);
             case State.Zero or State.Digits:
                 return isDigit ? Go(c, State.Digits)
-                    : isExponent ? Go(c, State.Exponent)
+                    // QEMU takes no exponent right behind a zero.
+                    : isExponent && _state == State.Digits ? Go(c, State.Exponent)
                     : c == '.' ? Go(c, State.Point) : End(c, JsonTokenKind.Integer);
             case State.Point:
                 return isDigit ? Go(c, State.Fraction) : Fail(c);
@@ -144,7 +148,8 @@ internal sealed class JsonLexer
 
     private bool TakeInRecovery(byte c)
     {
-        if (c is >= 0x20 and <= 0xFD && !IsStructural(c))
+        // A tab is part of the bad input, and other control characters are not.
+        if (c is (byte)'\t' or (>= 0x20 and <= 0xFD) && !IsStructural(c))
         {
             return true;
         }
@@ -179,11 +184,6 @@ internal sealed class JsonLexer
 
     private bool End(byte c, JsonTokenKind kind)
     {
-        if (c >= 0x80)
-        {
-            return Fail(c);
-        }
-
         Finish(kind, State.Start);
         return false;
     }
@@ -198,6 +198,11 @@ internal sealed class JsonLexer
     private void Finish(JsonTokenKind kind, State next)
     {
         byte[] bytes = [.. _token];
+        if (bytes.Length > KeptBytes)
+        {
+            _token = [];
+        }
+
         _token.Clear();
         _state = next;
         _emit(new JsonToken(kind, bytes));

@@ -44,15 +44,15 @@ public sealed class JsonReader
         JsonReader reader = new((value, error) =>
         {
             result = value;
-            failure ??= error;
+            failure ??= count == 0 ? error : "Expecting at most one JSON value";
             count++;
         });
         reader.Feed(Encoding.UTF8.GetBytes(text));
         // Ends a number or a keyword.
         reader.Feed("\n"u8);
-        if (failure is null && (count != 1 || reader._tokens.Count > 0))
+        if (failure is null && (count == 0 || reader._tokens.Count > 0))
         {
-            failure = reader._tokens.Count > 0 || count == 0 ? "JSON parse error, premature EOI" : "JSON parse error, expecting one value";
+            failure = string.IsNullOrWhiteSpace(text) ? "Expecting a JSON value" : "JSON parse error, premature EOI";
         }
 
         return failure is null ? result! : throw new FormatException(failure);
@@ -75,8 +75,7 @@ public sealed class JsonReader
                 _brackets--;
                 break;
             case JsonTokenKind.Error:
-                // Lone surrogates cannot occur: what is not UTF-8 is shown by U+FFFD.
-                Finish(null, token.Bytes.Length > BytesMax ? "JSON token size limit exceeded" : $"JSON parse error, stray '{Encoding.UTF8.GetString(token.Bytes)}'");
+                Finish(null, token.Bytes.Length > BytesMax ? "JSON token size limit exceeded" : $"JSON parse error, stray '{Shown(token.Bytes)}'");
                 return;
             default:
                 break;
@@ -94,6 +93,13 @@ public sealed class JsonReader
         {
             ParseTokens();
         }
+    }
+
+    // What is not UTF-8 is shown by U+FFFD, and a zero byte ends the text: in QEMU it is a string of C.
+    private static string Shown(ReadOnlySpan<byte> token)
+    {
+        int end = token.IndexOf((byte)0);
+        return Encoding.UTF8.GetString(end < 0 ? token : token[..end]);
     }
 
     private string? LimitExceededBy(JsonToken token) =>

@@ -31,7 +31,7 @@ internal static class JsonStrings
             return 2;
         }
 
-        if (Rune.DecodeFromUtf8(bytes, out Rune rune, out int consumed) != System.Buffers.OperationStatus.Done)
+        if (Rune.DecodeFromUtf8(bytes, out Rune rune, out int consumed) != System.Buffers.OperationStatus.Done || IsNoncharacter(rune.Value))
         {
             throw new JsonParseException("invalid UTF-8 sequence in string");
         }
@@ -62,7 +62,7 @@ internal static class JsonStrings
 
     private static int AppendUnicode(StringBuilder text, ReadOnlySpan<byte> bytes)
     {
-        if (!TryReadUnit(bytes, out char unit) || char.IsLowSurrogate(unit))
+        if (!TryReadUnit(bytes, out char unit) || char.IsLowSurrogate(unit) || IsNoncharacter(unit))
         {
             throw NotACharacter(bytes);
         }
@@ -78,9 +78,17 @@ internal static class JsonStrings
             throw NotACharacter(bytes);
         }
 
+        if (IsNoncharacter(char.ConvertToUtf32(unit, low)))
+        {
+            throw new JsonParseException($"{Encoding.UTF8.GetString(bytes[..12])} is not a valid Unicode character");
+        }
+
         _ = text.Append(unit).Append(low);
         return 12;
     }
+
+    // Unicode will never give these a meaning, and QEMU takes none of them.
+    private static bool IsNoncharacter(int value) => (value & 0xFFFE) == 0xFFFE || value is >= 0xFDD0 and <= 0xFDEF;
 
     private static bool TryReadUnit(ReadOnlySpan<byte> bytes, out char unit)
     {

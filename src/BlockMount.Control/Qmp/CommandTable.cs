@@ -45,9 +45,6 @@ public sealed class CommandTable
     /// <summary>Adds an event that may be emitted.</summary>
     public void Register(EventDescription description) => _events.Add(description);
 
-    /// <summary>What there is to know of a command; null if there is none of that name.</summary>
-    public CommandDescription? Find(string name) => _commands.TryGetValue(name, out var command) ? command.Description : null;
-
     /// <summary>Checks the arguments and carries the command out, after those that came before.</summary>
     /// <exception cref="CommandException">There is no such command, its arguments do not fit, or it failed.</exception>
     public async ValueTask<JsonValue> ExecuteAsync(string name, JsonObject arguments)

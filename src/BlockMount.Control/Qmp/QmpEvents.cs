@@ -8,6 +8,18 @@ public sealed class QmpEvents
     private readonly Lock _gate = new();
     private readonly List<Action<JsonObject>> _listeners = [];
 
+    /// <summary>How many monitors listen.</summary>
+    internal int ListenerCount
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _listeners.Count;
+            }
+        }
+    }
+
     /// <summary>
     /// Tells all listeners, one event after the other. When it returns, the event stands before whatever a monitor sends later.
     /// </summary>

@@ -42,14 +42,16 @@ internal sealed class QmpSession
     /// <summary>Serves until the client is gone or <paramref name="cancel"/>; commands that were begun end, and their answers are sent.</summary>
     public async Task RunAsync(CancellationToken cancel)
     {
+        using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        _output.Broken = () => _ = ended.CancelAsync();
         _output.Send(new JsonObject
         {
             ["QMP"] = new JsonObject { ["version"] = _version, ["capabilities"] = new JsonList(["oob"]) },
         });
-        Task worker = WorkAsync(cancel);
+        Task worker = WorkAsync(ended.Token);
         try
         {
-            await ReceiveAsync(cancel);
+            await ReceiveAsync(ended.Token);
         }
         catch (Exception error) when (error is IOException or ObjectDisposedException or OperationCanceledException)
         {
@@ -68,7 +70,7 @@ internal sealed class QmpSession
     {
         JsonReader reader = new((value, error) => _received.Add((value, error)));
         byte[] buffer = new byte[ReadBytes];
-        while (!_output.Broken && await _stream.ReadAsync(buffer, cancel) is var count and > 0)
+        while (await _stream.ReadAsync(buffer, cancel) is var count and > 0)
         {
             reader.Feed(buffer.AsSpan(0, count));
             foreach ((JsonValue? value, string? error) in _received)

@@ -243,6 +243,8 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
     private async Task<string?> StopCoreAsync()
     {
         string? failure = _monitors is null ? null : await TryAsync(_monitors.DisposeAsync);
+        // Nobody can thaw it any more, and the exports wait for what it holds back.
+        _device?.Thaw();
         string? ending = await TryAsync(_exports.DisposeAsync);
         failure ??= ending;
         string? unmounting = _fuse is null ? null : await TryAsync(_fuse.DisposeAsync);

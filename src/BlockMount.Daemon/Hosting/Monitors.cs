@@ -95,6 +95,18 @@ internal sealed class Monitors : IAsyncDisposable
 
     private void EditLines()
     {
+        try
+        {
+            EditLinesUntilTheEnd();
+        }
+        catch (IOException)
+        {
+            // The terminal is gone; the daemon goes on without it.
+        }
+    }
+
+    private void EditLinesUntilTheEnd()
+    {
         using SystemTerminal terminal = new();
         LineEditor editor = new(terminal, _monitor.CompleteLine);
         terminal.Write(HmpSession.Banner(CommandLine.Version) + "\r\n");

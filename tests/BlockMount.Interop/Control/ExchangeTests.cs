@@ -52,7 +52,7 @@ public sealed class ExchangeTests : CliFixture
         })!;
         try
         {
-            using Peer peer = new(process.StandardInput.BaseStream, process.StandardOutput.BaseStream);
+            using Peer peer = new(process.StandardInput.BaseStream, process.StandardOutput.BaseStream, this["empty"]);
             return await peer.ExchangeAsync(messages);
         }
         finally
@@ -69,7 +69,8 @@ public sealed class ExchangeTests : CliFixture
         using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         await socket.ConnectAsync(new UnixDomainSocketEndPoint(this["q"]));
         await using NetworkStream stream = new(socket);
-        using Peer peer = new(stream, stream);
+        _ = Directory.CreateDirectory(this["empty2"]);
+        using Peer peer = new(stream, stream, this["empty2"]);
         return await peer.ExchangeAsync(messages);
     }
 
@@ -77,7 +78,8 @@ public sealed class ExchangeTests : CliFixture
         Path.GetFullPath(name, Path.GetDirectoryName(file)!);
 
     /// <summary>A QMP monitor at the other end of two streams, which are the caller's.</summary>
-    private sealed class Peer(Stream input, Stream output) : IDisposable
+    /// <param name="folder">Stands for FOLDER in messages.</param>
+    private sealed class Peer(Stream input, Stream output, string folder) : IDisposable
     {
         private const string Mark = "--next";
         private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(20);
@@ -102,6 +104,7 @@ public sealed class ExchangeTests : CliFixture
         // An open bracket or quote would take what follows for its own; a token that cannot be ends it, with the same errors on both sides.
         private async Task<string> AskAsync(string message)
         {
+            message = message.Replace("FOLDER", folder, StringComparison.Ordinal);
             await input.WriteAsync(Encoding.UTF8.GetBytes($"{message}\n\u0001\n{{\"execute\":\"query-version\",\"id\":\"{Mark}\"}}\n"));
             await input.FlushAsync();
             List<string> answers = [];

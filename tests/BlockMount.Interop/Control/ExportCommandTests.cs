@@ -53,6 +53,25 @@ public sealed class ExportCommandTests : CliFixture
         await UntilAsync(async () => (await IdsAsync()).Length == 1);
     }
 
+    [RequiresReleaseFact("qemu-img", "qemu-io")]
+    public async Task TheServerOfAFrozenDeviceStopsAndTheMonitorGoesOn()
+    {
+        await MountAsync();
+        Assert.Equal("", await MonitorAsync($"nbd_server_start -a -w unix:{this["n"]}"));
+        await QmpAsync("stop");
+        using System.Diagnostics.Process writer = System.Diagnostics.Process.Start(
+            "qemu-io", ["-f", "raw", "-c", "write -P 7 0 64k", $"nbd+unix:///drive0?socket={this["n"]}"]);
+        await Task.Delay(500);
+        Assert.False(writer.HasExited);
+        System.Diagnostics.Stopwatch watch = System.Diagnostics.Stopwatch.StartNew();
+        await QmpAsync("nbd-server-stop");
+        Assert.InRange(watch.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(15));
+        await QmpAsync("cont");
+        await writer.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(20));
+        await UntilAsync(async () => (await IdsAsync()).Length == 1);
+        await QmpAsync("nbd-server-start", $"addr={{\"type\":\"unix\",\"data\":{{\"path\":\"{this["n"]}\"}}}}");
+    }
+
     [RequiresReleaseFact("qemu-img")]
     public async Task ADeviceIsShownAsASecondFile()
     {

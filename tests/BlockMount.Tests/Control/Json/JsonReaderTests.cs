@@ -28,6 +28,13 @@ public sealed class JsonReaderTests
     [InlineData("""{"a":1.}""", "stray '1.}'")]
     [InlineData("{\"a\":\"\u0001\"}", "stray '\"\u0001'", "expecting value")]
     [InlineData("%d", "stray '%'")]
+    [InlineData("@\t5", "stray '@'")]
+    [InlineData("[0e5]", "expected separator in list")]
+    [InlineData("[\"\\uFFFF\"]", "\\uFFFF is not a valid Unicode character")]
+    [InlineData("[\"\\ud83f\\udffe\"]", "\\ud83f\\udffe is not a valid Unicode character")]
+    [InlineData("[\"\ufdd0\"]", "invalid UTF-8 sequence in string")]
+    [InlineData("\0", "stray ''")]
+    [InlineData("nul\u00e4", "invalid keyword 'nul'", "stray '\ufffd'")]
     public void SaysWhatIsWrong(string text, params string[] messages)
     {
         (List<string> values, List<string> errors) = Read(Encoding.UTF8.GetBytes(text + "\n"));
