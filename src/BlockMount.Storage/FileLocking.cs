@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using BlockMount.Base;
 using BlockMount.Base.Interop;
 
@@ -13,14 +14,38 @@ internal static unsafe class FileLocking
     private const int UnsharedByte = 200;
     private const int PermissionCount = 4;
 
+    // A lock that no process holds: the kernel still ends the I/O of one that was killed, and lets go of its files, and of their locks, only then.
+    private static readonly TimeSpan s_orphanPatience = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan s_orphanPause = TimeSpan.FromMilliseconds(20);
+
     private static readonly string[] s_names = ["consistent read", "write", "write unchanged", "resize"];
 
     /// <summary>
     /// Changes the locks of <paramref name="fd"/> from <paramref name="before"/> to <paramref name="after"/>: the union is
     /// locked and tested, then what is no longer needed is given up, so that no moment is unprotected (K6).
     /// </summary>
+    /// <remarks>Waits a second at most where a lock is in the way that no process of this host is seen to hold.</remarks>
     /// <exception cref="BlockMountException">Somebody is in the way; the locks are as before.</exception>
     public static void Change(int fd, string path, LockProfile before, LockProfile after)
+    {
+        for (Stopwatch watch = Stopwatch.StartNew(); ; Thread.Sleep(s_orphanPause))
+        {
+            try
+            {
+                ChangeOnce(fd, path, before, after);
+                return;
+            }
+            catch (LockConflictException conflict)
+            {
+                if (!conflict.HasNoHolder || watch.Elapsed >= s_orphanPatience)
+                {
+                    throw new BlockMountException(conflict.Message, conflict.Hint);
+                }
+            }
+        }
+    }
+
+    private static void ChangeOnce(int fd, string path, LockProfile before, LockProfile after)
     {
         LockProfile union = new(before.Held | after.Held, before.Unshared | after.Unshared);
         try
@@ -146,18 +171,20 @@ internal static unsafe class FileLocking
         return errno;
     }
 
-    private static BlockMountException NewConflict(int fd, string path, string reason, int position)
+    private static LockConflictException NewConflict(int fd, string path, string reason, int position)
     {
         IReadOnlyList<LockHolder> holders = LockHolder.Find(fd, position);
         if (holders.Count == 0)
         {
-            return new BlockMountException(
+            return new LockConflictException(
+                hasNoHolder: true,
                 $"Could not open '{path}': {reason}",
                 $"Is another process using the image [{path}]? It is on another host, or its process may not be looked at; 'sudo lsof {path}' shows those of this host.");
         }
 
         string who = string.Join(", ", holders.Select(holder => $"process {holder.Pid} ({holder.Command})"));
-        return new BlockMountException(
+        return new LockConflictException(
+            hasNoHolder: false,
             $"Could not open '{path}': {reason}, held by {who}",
             $"Is another process using the image [{path}]? End it first, or open the image so that both agree to share it (read-only, force-share or share-rw).");
     }

@@ -19,10 +19,15 @@ internal sealed class ServingClass
     private static readonly long s_dwellMin = Stopwatch.Frequency;
     private static readonly long s_dwellMax = Stopwatch.Frequency * 32;
 
+    private readonly Func<long> _runDelay;
+
     private int _requests;
     private long _delay;
     private long _dwell = s_dwellMin;
     private long _changed;
+
+    /// <param name="runDelay">How long the calling thread has waited for a processor so far, in nanoseconds; what the kernel counts, unless a test says otherwise.</param>
+    internal ServingClass(Func<long>? runDelay = null) => _runDelay = runDelay ?? LibcThread.RunDelay;
 
     /// <summary>The thread is in the normal class, because the machine is busy.</summary>
     internal bool IsNormal { get; private set; }
@@ -32,7 +37,7 @@ internal sealed class ServingClass
     {
         LibcThread.PreferThroughput();
         IsNormal = false;
-        _delay = LibcThread.RunDelay();
+        _delay = _runDelay();
         _changed = Stopwatch.GetTimestamp();
     }
 
@@ -49,7 +54,7 @@ internal sealed class ServingClass
     private void Look()
     {
         long before = _delay;
-        _delay = LibcThread.RunDelay();
+        _delay = _runDelay();
         bool isLong = _delay - before > DelayMax * RequestsPerLook;
         long now = Stopwatch.GetTimestamp();
         if (!IsNormal && isLong)
