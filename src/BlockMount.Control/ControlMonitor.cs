@@ -12,27 +12,36 @@ namespace BlockMount.Control;
 /// </summary>
 public sealed class ControlMonitor
 {
-    private readonly CommandTable _commands = new();
-    private readonly QmpEvents _events = new();
+    private readonly CommandTable _commands;
+    private readonly QmpEvents _events = new(CommandSchema.Own);
     private readonly HmpMonitor _lines;
     private readonly string _version;
 
     /// <summary>Makes the commands for what <paramref name="host"/> has.</summary>
     public ControlMonitor(IMonitorHost host)
     {
+        _commands = new CommandTable(CommandSchema.Own, _events);
         _version = host.Version;
         ControlCommands.Register(_commands, _events, host);
+        QueryCommands.Register(_commands, host);
         NodeCommands.Register(_commands, host);
-        ExportCommands.Register(_commands, _events, host);
-        _lines = HmpMonitor.Register(_commands);
+        ChangeCommands.Register(_commands, host);
+        GraphCommands.Register(_commands, _events, host);
+        ObjectStore objects = new();
+        ObjectCommands.Register(_commands, host, objects);
+        ExportCommands.Register(_commands, _events, host, objects);
+        _lines = HmpMonitor.Register(_commands, host);
     }
 
     /// <summary>The commands.</summary>
     public CommandTable Commands => _commands;
 
+    /// <summary>The events that its clients get.</summary>
+    internal QmpEvents Events => _events;
+
     /// <summary>Tells them that a signal ends the daemon.</summary>
     public void EmitShutdownBySignal() =>
-        _events.Emit(ControlSchema.Shutdown.Name, new JsonObject { ["guest"] = false, ["reason"] = "host-signal" });
+        _events.Emit("SHUTDOWN", new JsonObject { ["guest"] = false, ["reason"] = "host-signal" });
 
     /// <summary>Serves one client of the machine protocol.</summary>
     /// <param name="stream">To and from the client; still the caller's.</param>

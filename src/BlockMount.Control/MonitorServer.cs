@@ -28,6 +28,9 @@ public sealed partial class MonitorServer : IAsyncDisposable
         _log = log;
     }
 
+    /// <summary>Listeners and clients that have not ended.</summary>
+    internal int RunningCount => Running().Length;
+
     /// <summary>Listens; clients may connect when it returns.</summary>
     /// <returns>The address, with the port that was chosen.</returns>
     /// <exception cref="Base.BlockMountException">The address cannot be used.</exception>

@@ -71,8 +71,9 @@ public sealed class ExportManager : IAsyncDisposable
     }
 
     /// <summary>Serves a device on the NBD server.</summary>
-    /// <exception cref="BlockMountException">The id or name is taken, no server runs, or the device cannot be served so.</exception>
-    public void AddNbd(string id, BlockDevice device, string name, bool writable, string? description)
+    /// <param name="onEnd">Called once when the export has ended, before that is told: ends a device that was made for it.</param>
+    /// <exception cref="BlockMountException">The id or name is taken, no server runs, or the device cannot be served so; <paramref name="onEnd"/> is not called.</exception>
+    public void AddNbd(string id, BlockDevice device, string name, bool writable, string? description, Func<ValueTask>? onEnd = null)
     {
         CheckNew(id);
         NbdServer server = _server ?? throw new BlockMountException("NBD server not running");
@@ -81,12 +82,13 @@ public sealed class ExportManager : IAsyncDisposable
             throw new BlockMountException($"NBD server already has export named '{name}'");
         }
 
-        Add(new ManagedExport(id, server.AddExport(name, device, writable, description), Owned: true));
+        Add(new ManagedExport(id, server.AddExport(name, device, writable, description), Owned: true) { OnEnd = onEnd });
     }
 
     /// <summary>Shows a device as a file.</summary>
-    /// <exception cref="BlockMountException">The id is taken, or mounting failed.</exception>
-    public async ValueTask AddFuseAsync(string id, BlockDevice device, FuseExportOptions options)
+    /// <param name="onEnd">As in <see cref="AddNbd"/>.</param>
+    /// <exception cref="BlockMountException">The id is taken, or mounting failed; <paramref name="onEnd"/> is not called.</exception>
+    public async ValueTask AddFuseAsync(string id, BlockDevice device, FuseExportOptions options, Func<ValueTask>? onEnd = null)
     {
         CheckNew(id);
         if (Exports.Any(export => export.Export is FuseExport && export.Export.Address == options.MountPoint))
@@ -94,7 +96,7 @@ public sealed class ExportManager : IAsyncDisposable
             throw new BlockMountException($"There already is a FUSE export on '{options.MountPoint}'");
         }
 
-        Add(new ManagedExport(id, await FuseExport.StartAsync(device, options, _log), Owned: true));
+        Add(new ManagedExport(id, await FuseExport.StartAsync(device, options, _log), Owned: true) { OnEnd = onEnd });
     }
 
     /// <summary>
@@ -161,7 +163,9 @@ public sealed class ExportManager : IAsyncDisposable
         }
     }
 
-    private void CheckNew(string id)
+    /// <summary>Refuses an id that an export has.</summary>
+    /// <exception cref="BlockMountException">In QEMU's words.</exception>
+    public void CheckNew(string id)
     {
         if (Exports.Any(export => export.Id == id))
         {
@@ -189,12 +193,29 @@ public sealed class ExportManager : IAsyncDisposable
             await DisposeExportAsync(export.Export);
         }
 
+        await RunAtEndAsync(export);
         lock (_gate)
         {
             _ = _exports.Remove(export);
         }
 
         Deleted?.Invoke(export.Id);
+    }
+
+    private async Task RunAtEndAsync(ManagedExport export)
+    {
+        try
+        {
+            if (export.OnEnd is not null)
+            {
+                await export.OnEnd();
+            }
+        }
+        catch (Exception error)
+        {
+            // The export is gone all the same; what was not written out shows in the log, and at the next flush.
+            ExportLog.EndFailed(_log, export.Export.Address, error);
+        }
     }
 
     private async Task DisposeExportAsync(Export export)
@@ -219,6 +240,9 @@ public sealed record ManagedExport(string Id, Export Export, bool Owned)
 {
     /// <summary>True from the command that ends it until it has ended.</summary>
     public bool ShuttingDown { get; internal set; }
+
+    /// <summary>Called once when it has ended; null: nothing is to be done.</summary>
+    internal Func<ValueTask>? OnEnd { get; init; }
 
     /// <summary>Completes when the export has ended, is listed no more, and that was told.</summary>
     internal Task Forgotten { get; set; } = Task.CompletedTask;

@@ -21,7 +21,7 @@ public enum Preallocation
 }
 
 /// <summary>Gives new space of images its place in the host file.</summary>
-internal static class PreallocationFill
+public static class PreallocationFill
 {
     private const int StepBytes = 1 << 20;
 

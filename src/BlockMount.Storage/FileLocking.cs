@@ -26,13 +26,16 @@ internal static unsafe class FileLocking
     /// </summary>
     /// <remarks>Waits a second at most where a lock is in the way that no process of this host is seen to hold.</remarks>
     /// <exception cref="BlockMountException">Somebody is in the way; the locks are as before.</exception>
-    public static void Change(int fd, string path, LockProfile before, LockProfile after)
+    public static void Change(int fd, string path, LockProfile before, LockProfile after) => Change(fd, path, before, after, tested: after);
+
+    /// <summary>The same, when <paramref name="after"/> holds more than what the others are asked about.</summary>
+    public static void Change(int fd, string path, LockProfile before, LockProfile after, LockProfile tested)
     {
         for (Stopwatch watch = Stopwatch.StartNew(); ; Thread.Sleep(s_orphanPause))
         {
             try
             {
-                ChangeOnce(fd, path, before, after);
+                ChangeOnce(fd, path, before, after, tested);
                 return;
             }
             catch (LockConflictException conflict)
@@ -45,13 +48,13 @@ internal static unsafe class FileLocking
         }
     }
 
-    private static void ChangeOnce(int fd, string path, LockProfile before, LockProfile after)
+    private static void ChangeOnce(int fd, string path, LockProfile before, LockProfile after, LockProfile tested)
     {
-        LockProfile union = new(before.Held | after.Held, before.Unshared | after.Unshared);
+        LockProfile union = before.Union(after);
         try
         {
             LockNew(fd, path, before, union);
-            TestAll(fd, path, after);
+            TestAll(fd, path, tested);
         }
         catch
         {
@@ -61,6 +64,12 @@ internal static unsafe class FileLocking
 
         Unlock(fd, union, after);
     }
+
+    /// <summary>Gives up what <paramref name="after"/> does not need. Asks nobody and cannot fail.</summary>
+    public static void Loosen(int fd, LockProfile before, LockProfile after) => Unlock(fd, before, after);
+
+    /// <summary>Locks for a new descriptor what another one of this process has asked the others for. The locks are shared ones, so they are in nobody's way.</summary>
+    public static void Copy(int fd, string path, LockProfile profile) => LockNew(fd, path, LockProfile.None, profile);
 
     /// <summary>
     /// Gives up every lock before the descriptor is closed. Closing alone is too late sometimes: while this process is

@@ -39,6 +39,9 @@ internal readonly record struct LockProfile(LockPermissions Held, LockPermission
     /// <summary>No byte at all.</summary>
     public static LockProfile None { get; } = new(LockPermissions.None, LockPermissions.None);
 
+    /// <summary>What both hold, and what either does not share.</summary>
+    public LockProfile Union(LockProfile other) => new(Held | other.Held, Unshared | other.Unshared);
+
     /// <summary>The profile that <paramref name="options"/> ask for.</summary>
     /// <exception cref="BlockMountException">The options contradict each other.</exception>
     public static LockProfile For(StorageOpenOptions options)

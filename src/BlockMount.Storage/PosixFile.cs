@@ -34,6 +34,7 @@ public sealed class PosixFile : StorageFile
     {
         _handle = handle;
         _engine = engine;
+        Options = options;
         ReadOnly = options.ReadOnly;
         _noFlush = options.NoFlush;
         _size = new FileSize(handle);
@@ -53,11 +54,20 @@ public sealed class PosixFile : StorageFile
     /// <inheritdoc/>
     public override bool ReadOnly { get; }
 
+    /// <summary>How it was opened.</summary>
+    internal StorageOpenOptions Options { get; }
+
+    /// <summary>The descriptor that carries the locks.</summary>
+    internal int Descriptor => _handle.Fd;
+
     /// <inheritdoc/>
     public override long Length => _size.Length;
 
     /// <inheritdoc/>
     public override long AllocatedBytes => _handle.IsBlockDevice ? _size.Length : _handle.QueryAllocatedBytes();
+
+    /// <inheritdoc/>
+    public override bool IsBlockDevice => _handle.IsBlockDevice;
 
     /// <inheritdoc/>
     public override int PassthroughDescriptor => ReadOnly && _direct is null && !_handle.IsBlockDevice ? _handle.BufferedFd : -1;

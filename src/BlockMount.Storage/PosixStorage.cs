@@ -4,7 +4,7 @@ using BlockMount.Base.Interop;
 namespace BlockMount.Storage;
 
 /// <summary>Opens and creates files of the host. Stateless, thread-safe; everything that may block runs on an I/O thread.</summary>
-public sealed class PosixStorage : IStorageOpener
+public sealed class PosixStorage : IStorageOpener, IStorageCreator
 {
     private readonly IoThreads _threads;
 
@@ -33,6 +33,27 @@ public sealed class PosixStorage : IStorageOpener
         return file!;
     }
 
+    /// <inheritdoc/>
+    public async ValueTask<StorageFile> ReopenAsync(StorageFile file, StorageOpenOptions options)
+    {
+        if (file is not PosixFile known)
+        {
+            return await OpenAsync(file.Name, options);
+        }
+
+        StorageFile? reopened = null;
+        await _threads.RunAsync(() => reopened = Reopen(known, options));
+        return reopened!;
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask<NewFile> CreateAsync(string path, StorageOpenOptions options)
+    {
+        NewFile? file = null;
+        await _threads.RunAsync(() => file = CreateNew(path, options));
+        return file!;
+    }
+
     /// <summary>
     /// Creates a file and hands it out open and locked. An existing file (see <see cref="StorageCreateOptions.Overwrite"/>) is
     /// emptied only after its locks were taken: on a conflict nothing has changed.
@@ -55,6 +76,43 @@ public sealed class PosixStorage : IStorageOpener
         int access = options.ReadOnly ? LinuxConstants.O_RDONLY : LinuxConstants.O_RDWR;
         int fd = OpenDescriptor(path, access, options, mode: 0);
         return Finish(fd, path, options, () => FileLocking.Change(fd, path, LockProfile.None, profile));
+    }
+
+    private static PosixFile Reopen(PosixFile file, StorageOpenOptions options)
+    {
+        LockProfile after = LockProfile.For(options);
+        int access = options.ReadOnly ? LinuxConstants.O_RDONLY : LinuxConstants.O_RDWR;
+        return FileReopening.Run(file.Descriptor, file.Name, LockProfile.For(file.Options), after, takeLocks =>
+        {
+            // Through the descriptor and not by name: it must be the same file even if the name has moved.
+            int fd = OpenDescriptor($"/proc/self/fd/{file.Descriptor}", access, options, mode: 0, name: file.Name);
+            return Finish(fd, file.Name, options, () => takeLocks(fd));
+        });
+    }
+
+    private PosixNewFile CreateNew(string path, StorageOpenOptions options)
+    {
+        string target = LibcPath.Resolve(path, out string real) == Errno.None ? real : Path.GetFullPath(path);
+        PosixFile? replaced = FileStatus.Get(target, out _) == Errno.ENOENT ? null : Open(target, new StorageOpenOptions());
+        string temporary = PosixNewFile.TemporaryFor(target);
+        try
+        {
+            if (replaced is { IsBlockDevice: true })
+            {
+                throw new BlockMountException($"Could not create '{path}': it is a block device", "Create the image beforehand, and use it with mode existing");
+            }
+
+            int fd = OpenDescriptor(temporary, LinuxConstants.O_RDWR | LinuxConstants.O_CREAT | LinuxConstants.O_EXCL, options, new StorageCreateOptions().Mode, name: path);
+            LockProfile profile = LockProfile.For(options);
+            PosixFile file = Finish(fd, path, options, () => FileLocking.Change(fd, path, LockProfile.None, profile));
+            return new PosixNewFile(_threads, file, temporary, target, replaced);
+        }
+        catch
+        {
+            // Nothing of it is in flight, so this completes at once.
+            replaced?.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            throw;
+        }
     }
 
     private static PosixFile Create(string path, StorageCreateOptions options)
@@ -154,7 +212,7 @@ public sealed class PosixStorage : IStorageOpener
         }
     }
 
-    private static int OpenDescriptor(string path, int flags, StorageOpenOptions options, uint mode)
+    private static int OpenDescriptor(string path, int flags, StorageOpenOptions options, uint mode, string? name = null)
     {
         // O_NONBLOCK: a FIFO that took the file's place since it was looked at must not hang us.
         flags |= LinuxConstants.O_CLOEXEC | LinuxConstants.O_NONBLOCK | (options.Direct ? LinuxConstants.O_DIRECT : 0);
@@ -171,8 +229,8 @@ public sealed class PosixStorage : IStorageOpener
             {
                 string verb = (flags & LinuxConstants.O_CREAT) != 0 ? "create" : "open";
                 throw errno == Errno.EINVAL && options.Direct
-                    ? OpenFailure.DirectUnsupported(path)
-                    : OpenFailure.Describe(verb, path, errno, options.ReadOnly);
+                    ? OpenFailure.DirectUnsupported(name ?? path)
+                    : OpenFailure.Describe(verb, name ?? path, errno, options.ReadOnly);
             }
         }
     }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using BlockMount.Base;
 
 namespace BlockMount.Storage;
 
@@ -13,6 +14,14 @@ namespace BlockMount.Storage;
 /// </summary>
 public abstract class StorageFile : IAsyncDisposable
 {
+    // Where writes begin to be told of; null as long as nobody asks.
+    private WriteWatch? _watch;
+
+    private HighWaterMark _written;
+    private long _discardsDone;
+    private long _discardsFailed;
+    private long _discardedBytes;
+
     /// <summary>For messages: the path as the user gave it, or a diagnostic name.</summary>
     public abstract string Name { get; }
 
@@ -25,11 +34,30 @@ public abstract class StorageFile : IAsyncDisposable
     /// <summary>Bytes that the file occupies on its file system; equals <see cref="Length"/> where nobody can say.</summary>
     public abstract long AllocatedBytes { get; }
 
+    /// <summary>True for a block device of the host, false for everything else.</summary>
+    public virtual bool IsBlockDevice => false;
+
     /// <summary>
     /// A descriptor through which the kernel may read this file on its own, cached as this file is; the file still owns it. -1 where there is none: the
     /// file can be written through us, bypasses the page cache, or is no regular file.
     /// </summary>
     public virtual int PassthroughDescriptor => -1;
+
+    /// <summary>The threshold that is watched, in bytes; 0 if none is, or a write has gone beyond it.</summary>
+    public long WriteThreshold => Volatile.Read(ref _watch)?.Threshold ?? 0;
+
+    /// <summary>Where the farthest write through this object has ended, in bytes; 0 before the first one.</summary>
+    public long WriteHighestOffset => _written.Value;
+
+    /// <summary>What <see cref="PunchHoleAsync"/> was asked for.</summary>
+    public DiscardCounts Discards => new(Volatile.Read(ref _discardsDone), Volatile.Read(ref _discardsFailed), Volatile.Read(ref _discardedBytes));
+
+    /// <summary>
+    /// Tells <paramref name="exceeded"/> once, before it is done, of a write that ends beyond <paramref name="threshold"/>, and by how many bytes; 0 ends the watch. On the writing
+    /// thread, which it must not hold up.
+    /// </summary>
+    public void SetWriteThreshold(long threshold, Action<long> exceeded) =>
+        Volatile.Write(ref _watch, threshold > 0 ? new WriteWatch(threshold, exceeded) : null);
 
     /// <summary>Fills <paramref name="buffer"/> from <paramref name="offset"/>; what lies past the end of the file reads as zeros.</summary>
     public ValueTask ReadAsync(long offset, Memory<byte> buffer)
@@ -45,6 +73,8 @@ public abstract class StorageFile : IAsyncDisposable
         Debug.Assert(!ReadOnly);
         Debug.Assert(offset >= 0);
         Debug.Assert(!buffer.IsEmpty);
+        NoteWrite(offset + buffer.Length);
+
         return WriteCoreAsync(offset, buffer);
     }
 
@@ -57,6 +87,8 @@ public abstract class StorageFile : IAsyncDisposable
         Debug.Assert(!ReadOnly);
         Debug.Assert(offset >= 0);
         Debug.Assert(length > 0);
+        NoteWrite(offset + length);
+
         return WriteZeroesCoreAsync(offset, length, mayUnmap);
     }
 
@@ -70,7 +102,7 @@ public abstract class StorageFile : IAsyncDisposable
         Debug.Assert(!ReadOnly);
         Debug.Assert(offset >= 0);
         Debug.Assert(length > 0);
-        return PunchHoleCoreAsync(offset, length);
+        return CountedPunchHoleAsync(offset, length);
     }
 
     /// <summary>Everything written before the call is on stable storage when the task completes.</summary>
@@ -87,6 +119,39 @@ public abstract class StorageFile : IAsyncDisposable
 
     /// <summary>Waits for the file's own work, then closes it and gives its locks back. Does not flush.</summary>
     public abstract ValueTask DisposeAsync();
+
+    private async ValueTask<bool> CountedPunchHoleAsync(long offset, long length)
+    {
+        bool done = false;
+        try
+        {
+            return done = await PunchHoleCoreAsync(offset, length);
+        }
+        finally
+        {
+            _ = Interlocked.Increment(ref done ? ref _discardsDone : ref _discardsFailed);
+            _ = Interlocked.Add(ref _discardedBytes, done ? length : 0);
+        }
+    }
+
+    private void NoteWrite(long end)
+    {
+        _written.Note(end);
+        if (_watch is not null)
+        {
+            TellOfWrite(end);
+        }
+    }
+
+    private void TellOfWrite(long end)
+    {
+        if (Volatile.Read(ref _watch) is { } watch && end > watch.Threshold && Interlocked.CompareExchange(ref _watch, null, watch) == watch)
+        {
+            watch.Exceeded(end - watch.Threshold);
+        }
+    }
+
+    private sealed record WriteWatch(long Threshold, Action<long> Exceeded);
 
     /// <inheritdoc cref="ReadAsync"/>
     protected abstract ValueTask ReadCoreAsync(long offset, Memory<byte> buffer);

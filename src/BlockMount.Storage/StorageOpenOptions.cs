@@ -31,4 +31,11 @@ public interface IStorageOpener
     /// <summary>Opens an existing file. The caller owns the result and disposes it.</summary>
     /// <exception cref="Base.BlockMountException">The file cannot be opened or locked; the message names the path, the reason and the holder.</exception>
     public ValueTask<StorageFile> OpenAsync(string path, StorageOpenOptions options);
+
+    /// <summary>
+    /// Opens a file that is open once more, in another way and under other locks, with no moment in which neither protects it. Both are the caller's afterwards;
+    /// closing either leaves the other as it is.
+    /// </summary>
+    /// <exception cref="Base.BlockMountException">As for <see cref="OpenAsync"/>; <paramref name="file"/> and its locks are as before.</exception>
+    public ValueTask<StorageFile> ReopenAsync(StorageFile file, StorageOpenOptions options) => OpenAsync(file.Name, options);
 }

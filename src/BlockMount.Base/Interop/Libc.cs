@@ -40,6 +40,9 @@ public static unsafe partial class Libc
     [LibraryImport(Library)]
     public static partial nint pwritev2(int fd, IoVec* vectors, int count, long offset, int flags);
 
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int renameat2(int oldDirectory, string oldPath, int newDirectory, string newPath, uint flags);
+
     [LibraryImport(Library)]
     public static partial int fdatasync(int fd);
 

@@ -11,7 +11,11 @@ public static unsafe partial class LibcProcess
     /// <summary>Bytes that hold posix_spawn_file_actions_t or posix_spawnattr_t of glibc (80 and 336), with room to spare.</summary>
     public const int SpawnStructureBytes = 512;
 
+    public const short POSIX_SPAWN_SETSIGDEF = 0x04;
     public const short POSIX_SPAWN_SETSID = 0x80;
+
+    /// <summary>sizeof(sigset_t).</summary>
+    public const int SignalSetBytes = 128;
 
     public const int LOCK_SH = 1;
     public const int LOCK_EX = 2;
@@ -77,6 +81,10 @@ public static unsafe partial class LibcProcess
 
     [LibraryImport(Library)]
     public static partial int posix_spawnattr_setflags(void* attributes, short flags);
+
+    /// <param name="signals">A sigset_t: <see cref="SignalSetBytes"/> bytes, signal n being bit n - 1.</param>
+    [LibraryImport(Library)]
+    public static partial int posix_spawnattr_setsigdefault(byte* attributes, ulong* signals);
 
     [LibraryImport(Library)]
     public static partial int posix_spawnattr_destroy(void* attributes);

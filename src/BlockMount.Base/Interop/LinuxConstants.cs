@@ -20,6 +20,8 @@ public static class LinuxConstants
 
     public const int RWF_NOWAIT = 8;
 
+    public const uint RENAME_EXCHANGE = 2;
+
     public const int FALLOC_FL_KEEP_SIZE = 1;
     public const int FALLOC_FL_PUNCH_HOLE = 2;
     public const int FALLOC_FL_ZERO_RANGE = 16;

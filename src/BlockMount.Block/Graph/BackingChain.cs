@@ -10,7 +10,11 @@ namespace BlockMount.Block.Graph;
 /// <param name="Format">"raw" or "qcow2".</param>
 /// <param name="File">Owned by the chain until <see cref="BackingChain.TakeFile"/>.</param>
 /// <param name="Header">The header of a qcow2 image.</param>
-public sealed record ChainLink(string Path, string Format, StorageFile File, Qcow2Header? Header);
+public sealed record ChainLink(string Path, string Format, StorageFile File, Qcow2Header? Header)
+{
+    /// <summary>How the file, and the data file, were opened; null if nobody knows.</summary>
+    public StorageOpenOptions? OpenedWith { get; init; }
+}
 
 /// <summary>
 /// Opens the files of a chain one after the other, from the active layer down, each reference through the
@@ -190,7 +194,7 @@ public sealed class BackingChain : IAsyncDisposable
                 FeaturePolicy.CheckKnown(header, file.Name);
             }
 
-            return new ChainLink(path, format, file, header);
+            return new ChainLink(path, format, file, header) { OpenedWith = options };
         }
         catch
         {

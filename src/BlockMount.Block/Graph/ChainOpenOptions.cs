@@ -70,6 +70,6 @@ public sealed record ChainOpenOptions
     /// <summary>Told once for each image of the chain that is found damaged while it is in use. Any thread; must not throw or wait.</summary>
     public Action<CorruptionReport>? OnCorruption { get; init; }
 
-    /// <summary>Name of the active layer's node; the backing nodes append "-1", "-2", ...</summary>
+    /// <summary>Name of the active layer's node; the backing nodes append "-1", "-2", ... Empty: the graph that adopts the nodes names them.</summary>
     public string NodeName { get; init; } = "node0";
 }

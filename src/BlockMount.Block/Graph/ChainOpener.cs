@@ -3,7 +3,6 @@ using BlockMount.Block.Nodes;
 using BlockMount.Formats;
 using BlockMount.Formats.Qcow2;
 using BlockMount.Formats.Qcow2.OnDisk;
-using BlockMount.Formats.Raw;
 using BlockMount.Storage;
 
 namespace BlockMount.Block.Graph;
@@ -76,10 +75,8 @@ public sealed class ChainOpener
         {
             for (int i = chain.Links.Count - 1; i >= 0; i--)
             {
-                ChainLink link = chain.Links[i];
-                FormatDriver driver = await MakeDriverAsync(chain, i, options, budget.CacheBytes[i]);
-                string name = i == 0 ? options.NodeName : $"{options.NodeName}-{i}";
-                node = new FormatNode(name, link.Path, driver, node);
+                string name = i == 0 || options.NodeName.Length == 0 ? options.NodeName : $"{options.NodeName}-{i}";
+                node = await MakeNodeAsync(chain, i, name, SettingsFor(chain, i, options, budget.CacheBytes[i]), node);
             }
 
             node!.IndexBelow(budget.IndexBytes);
@@ -96,38 +93,38 @@ public sealed class ChainOpener
         }
     }
 
-    // A driver that is made owns its files; before that the chain does.
-    private static async ValueTask<FormatDriver> MakeDriverAsync(BackingChain chain, int index, ChainOpenOptions options, long cacheBytes)
+    // Once a driver is made the files belong to nodes; before that the chain closes them.
+    private static async ValueTask<Node> MakeNodeAsync(BackingChain chain, int index, string name, DriverSettings settings, Node? below)
     {
         ChainLink link = chain.Links[index];
-        FormatDriver driver;
+        FormatDriver driver = await settings.OpenAsync(link.File, chain.DataFileOf(index), settings.Qcow2.ReadOnly);
+        FileNode file = new("", chain.TakeFile(index), link.OpenedWith);
+        FileNode? dataFile = chain.DataFileOf(index) is { } data ? new FileNode("", data, link.OpenedWith) : null;
+        return new FormatNode(name, driver, settings, file, dataFile, below);
+    }
+
+    private static DriverSettings SettingsFor(BackingChain chain, int index, ChainOpenOptions options, long cacheBytes)
+    {
+        ChainLink link = chain.Links[index];
         if (link.Header is null)
         {
-            if (index == 0 && options.Snapshot is not null)
-            {
-                throw new BlockIOException(Errno.EOPNOTSUPP, $"opening snapshot '{options.Snapshot}' of '{link.Path}', whose format {link.Format} keeps none");
-            }
-
-            driver = new RawDriver(link.File);
+            return index > 0 || options.Snapshot is null
+                ? new DriverSettings(link.Format)
+                : throw new BlockIOException(
+                    Errno.EOPNOTSUPP, $"opening snapshot '{options.Snapshot}' of '{link.Path}', whose format {link.Format} keeps none");
         }
-        else
+
+        Qcow2OpenOptions open = new()
         {
-            Qcow2OpenOptions open = new()
-            {
-                ReadOnly = index > 0 || options.ReadOnly,
-                CacheBytes = cacheBytes,
-                CacheCleanInterval = options.Qcow2.CacheCleanInterval ?? Qcow2OpenOptions.CacheCleanIntervalDefault,
-                DiscardToHost = options.DiscardToHost,
-                Snapshot = index == 0 ? options.Snapshot : null,
-                DataFile = chain.DataFileOf(index),
-                PassDiscardSnapshot = options.DiscardToHost,
-                RepairDirty = options.RepairDirty,
-                OnCorruption = options.OnCorruption,
-            };
-            driver = await Qcow2Driver.OpenAsync(link.File, index == 0 ? options.Qcow2.ApplyTo(open) : open);
-        }
-
-        chain.TakeFile(index);
-        return driver;
+            ReadOnly = index > 0 || options.ReadOnly,
+            CacheBytes = cacheBytes,
+            CacheCleanInterval = options.Qcow2.CacheCleanInterval ?? Qcow2OpenOptions.CacheCleanIntervalDefault,
+            DiscardToHost = options.DiscardToHost,
+            Snapshot = index == 0 ? options.Snapshot : null,
+            PassDiscardSnapshot = options.DiscardToHost,
+            RepairDirty = options.RepairDirty,
+            OnCorruption = options.OnCorruption,
+        };
+        return new DriverSettings(link.Format) { Qcow2 = index == 0 ? options.Qcow2.ApplyTo(open) : open };
     }
 }

@@ -9,6 +9,9 @@ internal sealed class CopyOnWrite
     // Head and tail of an allocation are assembled with the data into one write when all of it fits in here.
     private const int AssembleBytesMax = 256 << 10;
 
+    // As much is copied up at once.
+    private const int CopyBytesMax = 1 << 20;
+
     private readonly Node _node;
     private readonly FormatDriver _driver;
     private readonly AlignedBufferPool _buffers = AlignedBufferPool.Shared;
@@ -53,6 +56,67 @@ internal sealed class CopyOnWrite
         {
             await _driver.AbandonWriteAsync(allocation);
             throw;
+        }
+    }
+
+    /// <summary>
+    /// Brings what the guest sees in the range up into this image, where the image has no place for it. The clusters are locked by the allocation while they are read and written, so a
+    /// concurrent write comes before or after the whole of it; what it has given a place meanwhile is left alone.
+    /// </summary>
+    internal async ValueTask CopyUpAsync(long offset, long length)
+    {
+        MapLease lease = _driver.EnterLease();
+        try
+        {
+            while (length > 0)
+            {
+                WritePlan plan = await _driver.PrepareWriteAsync(offset, Math.Min(length, CopyBytesMax));
+                if (plan.MustWait)
+                {
+                    // Without a lease of our own: it would be one of those that are waited for.
+                    lease.Dispose();
+                    lease = default;
+                    await _driver.OlderRequestsEndedAsync();
+                    lease = _driver.EnterLease();
+                    continue;
+                }
+
+                if (plan.Allocation is not null)
+                {
+                    await CopyAsync(plan, plan.Allocation, offset, (int)plan.Length);
+                }
+
+                offset += plan.Length;
+                length -= plan.Length;
+            }
+        }
+        finally
+        {
+            lease.Dispose();
+        }
+    }
+
+    private async ValueTask CopyAsync(WritePlan plan, PendingAllocation allocation, long offset, int length)
+    {
+        AlignedBuffer buffer = _buffers.Rent(length);
+        try
+        {
+            Memory<byte> content = buffer.Memory[..length];
+            try
+            {
+                await ReadOldAsync(offset, content);
+            }
+            catch
+            {
+                await _driver.AbandonWriteAsync(allocation);
+                throw;
+            }
+
+            await WriteAsync(plan, allocation, offset, content);
+        }
+        finally
+        {
+            _buffers.Return(buffer);
         }
     }
 

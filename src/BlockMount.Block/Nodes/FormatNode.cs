@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using BlockMount.Base;
-using BlockMount.Base.Buffers;
+using BlockMount.Block.Graph;
 using BlockMount.Block.Index;
 using BlockMount.Formats;
 
@@ -8,31 +8,63 @@ namespace BlockMount.Block.Nodes;
 
 /// <summary>
 /// An image: asks its driver where guest bytes live and moves them between the host file and the caller. Copy-on-write
-/// is done by <see cref="CopyOnWrite"/>. Owns its driver and its backing node.
+/// is done by <see cref="CopyOnWrite"/>. Owns its driver, and uses its files and its backing node.
 /// </summary>
 public sealed class FormatNode : Node
 {
-    private readonly FormatDriver _driver;
-    private readonly Node? _backing;
-    private readonly CopyOnWrite _copyOnWrite;
-    private readonly AlignedBufferPool _buffers = AlignedBufferPool.Shared;
+    private string _name;
+
+    // All six replaced only in a drained section.
+    private FormatDriver _driver;
+    private CopyOnWrite _copyOnWrite;
+    private Zeroing _zeroing;
+    private Node? _backing;
+    private DriverSettings? _settings;
+    private DetectZeroes _detectZeroes;
 
     // Replaced only under exclusive use. Null: reads go to the backing node.
     private ChainIndex? _index;
     private long _indexBytes;
 
-    /// <summary>Takes over <paramref name="driver"/> and <paramref name="backing"/>.</summary>
+    private HighWaterMark _written;
+
+    /// <summary>Takes over <paramref name="driver"/>, which owns its files, and becomes a user of <paramref name="backing"/>.</summary>
     public FormatNode(string name, string fileName, FormatDriver driver, Node? backing)
     {
-        Name = name;
+        _name = name;
         FileName = fileName;
         _driver = driver;
-        _backing = backing;
         _copyOnWrite = new CopyOnWrite(this, driver);
+        _zeroing = new Zeroing(this, driver);
+        if (backing is not null)
+        {
+            NodeEdge.Attach(this, NodeEdge.BackingRole, backing);
+        }
+    }
+
+    /// <summary>Takes over <paramref name="driver"/>, which <paramref name="settings"/> have made on the given nodes, and becomes their user.</summary>
+    internal FormatNode(string name, FormatDriver driver, DriverSettings settings, Node file, Node? dataFile, Node? backing)
+    {
+        _name = name;
+        FileName = file.FileName;
+        _driver = driver;
+        _copyOnWrite = new CopyOnWrite(this, driver);
+        _zeroing = new Zeroing(this, driver);
+        _settings = settings;
+        NodeEdge.Attach(this, NodeEdge.FileRole, file);
+        if (dataFile is not null)
+        {
+            NodeEdge.Attach(this, NodeEdge.DataFileRole, dataFile);
+        }
+
+        if (backing is not null)
+        {
+            NodeEdge.Attach(this, NodeEdge.BackingRole, backing);
+        }
     }
 
     /// <inheritdoc/>
-    public override string Name { get; }
+    public override string Name => _name;
 
     /// <inheritdoc/>
     public override string DriverName => _driver.FormatName;
@@ -63,6 +95,25 @@ public sealed class FormatNode : Node
 
     /// <inheritdoc/>
     public override long IndexBytes => _indexBytes;
+
+    /// <inheritdoc/>
+    public override bool SupportsBacking => _driver.FormatName == "qcow2";
+
+    /// <inheritdoc/>
+    public override long WriteHighestOffset => _written.Value;
+
+    /// <summary>How the driver was made; null for a driver that owns its files, which cannot be opened again.</summary>
+    internal DriverSettings? Settings => _settings;
+
+    /// <summary>Whether writes of zeros are stored as data.</summary>
+    public DetectZeroes DetectZeroes
+    {
+        get => _detectZeroes;
+        internal set => _detectZeroes = value;
+    }
+
+    /// <summary>What the image's header names as its backing file, whatever the node stands on.</summary>
+    public BackingReference? BackingReference => _driver.Backing;
 
     /// <summary>Where this image's bytes are; for an index above, which moves them itself.</summary>
     internal FormatDriver Driver => _driver;
@@ -109,8 +160,15 @@ public sealed class FormatNode : Node
     }
 
     /// <inheritdoc/>
-    public override async ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> buffer)
+    public override ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> buffer) =>
+        _detectZeroes != DetectZeroes.Off && !buffer.Span.ContainsAnyExcept((byte)0)
+            ? ZeroAsync(offset, buffer.Length, _detectZeroes == DetectZeroes.Unmap ? ZeroFlags.MayUnmap : ZeroFlags.None)
+            : WriteDataAsync(offset, buffer);
+
+    /// <summary>Writes the bytes as they are, zeros as well.</summary>
+    internal async ValueTask WriteDataAsync(long offset, ReadOnlyMemory<byte> buffer)
     {
+        _written.Note(offset + buffer.Length);
         MapLease lease = _driver.EnterLease();
         try
         {
@@ -157,6 +215,7 @@ public sealed class FormatNode : Node
                 Errno.EINVAL, $"compressed write of {buffer.Length} bytes at {offset} to '{FileName}', which are not whole clusters of {ClusterSize} bytes");
         }
 
+        _written.Note(end);
         while (!buffer.IsEmpty)
         {
             ReadOnlyMemory<byte> cluster = buffer[..Math.Min(ClusterSize, buffer.Length)];
@@ -177,26 +236,17 @@ public sealed class FormatNode : Node
     }
 
     /// <inheritdoc/>
-    public override async ValueTask ZeroAsync(long offset, long length, ZeroFlags flags)
+    public override ValueTask ZeroAsync(long offset, long length, ZeroFlags flags)
     {
-        WholeClusters units = WholeClusters.Of(offset, length, _driver.ZeroUnit, Size);
-        await ZeroPartOfUnitAsync(offset, units.HeadLength);
-        long end = units.Offset + units.Length;
-        for (long start = units.Offset; start < end;)
-        {
-            long step = ZeroStep(start, end);
-            await ZeroUnitsAsync(start, step, flags);
-            start += step;
-        }
-
-        await ZeroPartOfUnitAsync(end, units.TailLength);
+        _written.Note(offset + length);
+        return _zeroing.RunAsync(offset, length, Allowed(flags));
     }
 
     /// <inheritdoc/>
     public override async ValueTask DiscardAsync(long offset, long length)
     {
         WholeClusters range = WholeClusters.Of(offset, length, _driver.ClusterSize, Size);
-        if (range.Length > 0)
+        if (range.Length > 0 && PassesDiscards)
         {
             using MapLease lease = _driver.EnterLease();
             await _driver.DiscardAsync(range.Offset, range.Length);
@@ -224,7 +274,7 @@ public sealed class FormatNode : Node
         long clusterEnd = Math.Min(size, Alignment.Up(oldSize, _driver.ClusterSize));
         long hiddenEnd = Math.Max(clusterEnd, Math.Min(size, _backing?.Size ?? 0));
         await _driver.ResizeAsync(
-            size, hiddenEnd > oldSize ? () => ZeroAsync(oldSize, hiddenEnd - oldSize, ZeroFlags.MayUnmap) : null, preallocation);
+            size, hiddenEnd > oldSize ? () => _zeroing.RunAsync(oldSize, hiddenEnd - oldSize, ZeroFlags.MayUnmap) : null, preallocation);
     }
 
     /// <inheritdoc/>
@@ -236,11 +286,47 @@ public sealed class FormatNode : Node
         }
         finally
         {
-            if (_backing is not null)
-            {
-                await _backing.DisposeAsync();
-            }
+            await ReleaseChildrenAsync();
         }
+    }
+
+    /// <inheritdoc/>
+    internal override ValueTask CopyUpAsync(long offset, long length, Node? bottom) =>
+        _backing is null ? ValueTask.CompletedTask : CopyUp.RunAsync(this, _copyOnWrite, offset, length, bottom);
+
+    /// <inheritdoc/>
+    internal override void Rename(string name) => _name = name;
+
+    /// <inheritdoc/>
+    internal override void OnChildReplaced(NodeEdge edge)
+    {
+        if (edge.Role == NodeEdge.BackingRole)
+        {
+            _backing = edge.Child;
+        }
+    }
+
+    /// <inheritdoc/>
+    internal override void OnChildRemoved(NodeEdge edge)
+    {
+        if (edge.Role == NodeEdge.BackingRole)
+        {
+            _backing = null;
+        }
+    }
+
+    /// <summary>
+    /// Lets another driver of the same image answer from now on. Needs a drained section, and whoever keeps answers of the old one (an index) must be told.
+    /// </summary>
+    /// <returns>The driver of before; the caller closes it.</returns>
+    internal FormatDriver SwapDriver(FormatDriver driver, DriverSettings settings)
+    {
+        FormatDriver before = _driver;
+        _driver = driver;
+        _settings = settings;
+        _copyOnWrite = new CopyOnWrite(this, driver);
+        _zeroing = new Zeroing(this, driver);
+        return before;
     }
 
     private async ValueTask ReadBackingAsync(long offset, Memory<byte> part)
@@ -263,63 +349,5 @@ public sealed class FormatNode : Node
         }
 
         return await ChainStatus.FindAsync(_backing, depth: 2, offset, length, purpose);
-    }
-
-    // Whole clusters at once, parts of clusters one by one: what a driver zeroes in one call.
-    private long ZeroStep(long start, long end)
-    {
-        long wholeEnd = end == Size ? end : Alignment.Down(end, _driver.ClusterSize);
-        return Alignment.IsAligned(start, _driver.ClusterSize) && start < wholeEnd
-            ? wholeEnd - start
-            : Math.Min(end, Alignment.Up(start + 1, _driver.ClusterSize)) - start;
-    }
-
-    private async ValueTask ZeroUnitsAsync(long offset, long length, ZeroFlags flags)
-    {
-        bool done;
-        using (MapLease lease = _driver.EnterLease())
-        {
-            done = await _driver.ZeroAsync(offset, length, flags);
-        }
-
-        if (!done)
-        {
-            await WriteZeroBytesAsync(offset, length);
-        }
-    }
-
-    private async ValueTask ZeroPartOfUnitAsync(long offset, long length)
-    {
-        while (length > 0)
-        {
-            BlockStatus status = await StatusAsync(offset, length, MapPurpose.Status);
-            if (!status.IsZero)
-            {
-                await WriteZeroBytesAsync(offset, status.Length);
-            }
-
-            offset += status.Length;
-            length -= status.Length;
-        }
-    }
-
-    private async ValueTask WriteZeroBytesAsync(long offset, long length)
-    {
-        AlignedBuffer buffer = _buffers.Rent((int)Math.Min(length, 1 << 20));
-        try
-        {
-            buffer.GetSpan().Clear();
-            while (length > 0)
-            {
-                int step = (int)Math.Min(length, buffer.Length);
-                await WriteAsync(offset, buffer.Memory[..step]);
-                offset += step;
-                length -= step;
-            }
-        }
-        finally
-        {
-            _buffers.Return(buffer);
-        }
     }
 }

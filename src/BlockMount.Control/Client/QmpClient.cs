@@ -42,8 +42,10 @@ public sealed class QmpClient : IDisposable
         catch (SocketException error)
         {
             socket.Dispose();
+            // .NET's word for a socket that is not there speaks of addresses.
+            string reason = endPoint is UnixDomainSocketEndPoint && error.SocketErrorCode == SocketError.AddressNotAvailable ? "No such file or directory" : error.Message;
             throw new BlockMountException(
-                $"could not connect to the monitor at '{endPoint}': {error.Message}", "'blockmount ls' lists the daemons; one has a monitor if it was started with --qmp", error);
+                $"could not connect to the monitor at '{endPoint}': {reason}", "'blockmount ls' lists the daemons; one has a monitor if it was started with --qmp", error);
         }
 
         QmpClient client = new(new NetworkStream(socket, ownsSocket: true));

@@ -1,4 +1,4 @@
-using BlockMount.Block.Devices;
+using BlockMount.Block.Graph;
 using BlockMount.Control.Json;
 using BlockMount.Control.Qmp;
 using BlockMount.Control.Schema;
@@ -31,18 +31,15 @@ public sealed class ControlCommands
     public static void Register(CommandTable commands, QmpEvents events, IMonitorHost host)
     {
         ControlCommands control = new(events, host);
-        commands.Register(ControlSchema.Capabilities, Negotiated);
-        commands.Register(ControlSchema.QueryVersion, _ => Version(host.Version));
-        commands.Register(ControlSchema.QueryCommands, _ => new JsonList(
+        commands.Register("qmp_capabilities", Negotiated);
+        commands.Register("query-version", _ => Version(host.Version));
+        commands.Register("query-commands", _ => new JsonList(
             commands.Descriptions.Select(command => new JsonObject { ["name"] = command.Name })));
-        commands.Register(ControlSchema.QuerySchema, _ => SchemaInfo.Of(commands.Descriptions, commands.Events));
-        commands.Register(ControlSchema.Quit, control.Quit);
-        commands.Register(ControlSchema.QueryStatus, control.QueryStatus);
-        commands.Register(ControlSchema.Stop, control.StopAsync);
-        commands.Register(ControlSchema.Cont, control.Continue);
-        commands.Register(ControlSchema.Shutdown);
-        commands.Register(ControlSchema.Stopped);
-        commands.Register(ControlSchema.Resumed);
+        commands.Register("query-qmp-schema", _ => SchemaInfo.Of(commands.Descriptions, commands.Schema.Events.Values));
+        commands.Register("quit", control.Quit);
+        commands.Register("query-status", control.QueryStatus);
+        commands.Register("stop", control.StopAsync);
+        commands.Register("cont", control.Continue);
     }
 
     // Sessions take this command themselves; here it comes too late.
@@ -51,7 +48,7 @@ public sealed class ControlCommands
 
     private void Quit(JsonObject arguments)
     {
-        _events.Emit(ControlSchema.Shutdown.Name, new JsonObject { ["guest"] = false, ["reason"] = "host-qmp-quit" });
+        _events.Emit("SHUTDOWN", new JsonObject { ["guest"] = false, ["reason"] = "host-qmp-quit" });
         _host.Quit();
     }
 
@@ -66,46 +63,21 @@ public sealed class ControlCommands
     {
         if (!_stopped)
         {
-            await FreezeAllAsync();
+            await NodeOperations.FreezeAsync([.. _host.Devices]);
             _stopped = true;
-            _events.Emit(ControlSchema.Stopped.Name);
+            _events.Emit("STOP");
         }
 
         return CommandTable.Nothing;
-    }
-
-    private async ValueTask FreezeAllAsync()
-    {
-        try
-        {
-            foreach (BlockDevice device in _host.Devices)
-            {
-                await device.FreezeAsync();
-            }
-        }
-        catch
-        {
-            // All or none: 'cont' does nothing where 'stop' has failed.
-            ThawAll();
-            throw;
-        }
-    }
-
-    private void ThawAll()
-    {
-        foreach (BlockDevice device in _host.Devices)
-        {
-            device.Thaw();
-        }
     }
 
     private void Continue(JsonObject arguments)
     {
         if (_stopped)
         {
-            ThawAll();
+            NodeOperations.Thaw(_host.Devices);
             _stopped = false;
-            _events.Emit(ControlSchema.Resumed.Name);
+            _events.Emit("RESUME");
         }
     }
 }

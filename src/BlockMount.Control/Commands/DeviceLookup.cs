@@ -1,5 +1,4 @@
 using BlockMount.Block.Devices;
-using BlockMount.Block.Nodes;
 using BlockMount.Control.Json;
 using BlockMount.Control.Schema;
 
@@ -24,18 +23,6 @@ internal sealed class DeviceLookup
     /// <summary>The device of that name, or whose active layer has it.</summary>
     /// <exception cref="CommandException">There is none.</exception>
     internal BlockDevice Get(string name) => Find(name) ?? throw NotFound(name, name);
-
-    /// <summary>Every node once, active layers first.</summary>
-    internal IEnumerable<(BlockDevice Device, Node Node)> Nodes()
-    {
-        foreach (BlockDevice device in _host.Devices)
-        {
-            for (Node? node = device.Root; node is not null; node = node.Backing)
-            {
-                yield return (device, node);
-            }
-        }
-    }
 
     private BlockDevice? Find(string name) =>
         name.Length == 0 ? null : _host.Devices.FirstOrDefault(device => device.Name == name || device.Root.Name == name);

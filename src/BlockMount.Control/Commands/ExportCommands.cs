@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
-using BlockMount.Block.Devices;
 using BlockMount.Control.Json;
 using BlockMount.Control.Qmp;
 using BlockMount.Control.Schema;
@@ -14,28 +13,32 @@ namespace BlockMount.Control.Commands;
 /// <summary>Commands about exports and the NBD server.</summary>
 public sealed class ExportCommands
 {
-    private readonly ExportManager _exports;
-    private readonly DeviceLookup _lookup;
+    // Taken by QEMU, and not to be passed over in silence.
+    private static readonly string[] s_missing = ["writethrough", "allocation-depth"];
 
-    private ExportCommands(IMonitorHost host)
+    private readonly ExportManager _exports;
+    private readonly ExportDevices _devices;
+    private readonly ObjectStore _objects;
+
+    private ExportCommands(IMonitorHost host, ObjectStore objects)
     {
         _exports = host.Exports;
-        _lookup = new DeviceLookup(host);
+        _devices = new ExportDevices(host);
+        _objects = objects;
     }
 
     /// <summary>Adds the commands to the table.</summary>
-    public static void Register(CommandTable commands, QmpEvents events, IMonitorHost host)
+    public static void Register(CommandTable commands, QmpEvents events, IMonitorHost host, ObjectStore objects)
     {
-        ExportCommands exports = new(host);
-        commands.Register(ExportSchema.Query, exports.Query);
-        commands.Register(ExportSchema.Add, exports.AddAsync);
-        commands.Register(ExportSchema.Delete, exports.DeleteAsync);
-        commands.Register(ExportSchema.ServerStart, exports.StartServerAsync);
-        commands.Register(ExportSchema.ServerAdd, exports.AddToServer);
-        commands.Register(ExportSchema.ServerRemove, exports.RemoveFromServerAsync);
-        commands.Register(ExportSchema.ServerStop, exports.StopServerAsync);
-        commands.Register(ExportSchema.Deleted);
-        host.Exports.Deleted += id => events.Emit(ExportSchema.Deleted.Name, new JsonObject { ["id"] = id });
+        ExportCommands exports = new(host, objects);
+        commands.Register("query-block-exports", exports.Query);
+        commands.Register("block-export-add", exports.AddAsync);
+        commands.Register("block-export-del", exports.DeleteAsync);
+        commands.Register("nbd-server-start", exports.StartServerAsync);
+        commands.Register("nbd-server-add", exports.AddToServerAsync);
+        commands.Register("nbd-server-remove", exports.RemoveFromServerAsync);
+        commands.Register("nbd-server-stop", exports.StopServerAsync);
+        host.Exports.Deleted += id => events.Emit("BLOCK_EXPORT_DELETED", new JsonObject { ["id"] = id });
     }
 
     private JsonValue Query(JsonObject arguments) => new JsonList(_exports.Exports.Select(export => new JsonObject
@@ -54,26 +57,55 @@ public sealed class ExportCommands
             throw new CommandException("Invalid block export id");
         }
 
-        BlockDevice device = _lookup.Get(arguments);
-        bool writable = arguments.Flag("writable") == true;
-        if (writable && device.ReadOnly)
+        _exports.CheckNew(id);
+        if (arguments.Text("iothread") is { } thread && _objects.TryFind(thread)?.Kind != "iothread")
         {
-            throw new CommandException("Cannot export read-only node as writable");
+            throw new CommandException($"iothread \"{thread}\" not found");
         }
 
-        if (arguments.Text("type") == "nbd")
+        CheckBitmaps(arguments.List("bitmaps") ?? new JsonList());
+        foreach (string option in s_missing.Where(option => arguments.Flag(option) == true))
         {
-            _exports.AddNbd(id, device, arguments.Text("name") ?? arguments.Text("node-name")!, writable, arguments.Text("description"));
+            throw new CommandException($"Option '{option}' is not supported by this program");
         }
-        else
+
+        ExportDevice served = await _devices.GetAsync(id, arguments.Text("node-name")!, arguments.Flag("writable") == true);
+        try
         {
-            await AddFuseAsync(id, device, writable, arguments);
+            await ServeAsync(id, served, arguments);
+        }
+        catch
+        {
+            await served.EndAsync();
+            throw;
         }
 
         return CommandTable.Nothing;
     }
 
-    private ValueTask AddFuseAsync(string id, BlockDevice device, bool writable, JsonObject arguments)
+    // No device has bitmaps yet that a client could look at.
+    private static void CheckBitmaps(IEnumerable<JsonValue> bitmaps)
+    {
+        if (bitmaps.FirstOrDefault() is { } bitmap)
+        {
+            throw new CommandException($"Bitmap '{(bitmap as JsonString)?.Value ?? ((JsonObject)bitmap).Text("name")}' is not found");
+        }
+    }
+
+    private ValueTask ServeAsync(string id, ExportDevice served, JsonObject arguments)
+    {
+        bool writable = arguments.Flag("writable") == true;
+        if (arguments.Text("type") == "fuse")
+        {
+            return AddFuseAsync(id, served, writable, arguments);
+        }
+
+        string name = arguments.Text("name") ?? arguments.Text("node-name")!;
+        _exports.AddNbd(id, served.Device, name, writable, arguments.Text("description"), served.EndAsync);
+        return ValueTask.CompletedTask;
+    }
+
+    private ValueTask AddFuseAsync(string id, ExportDevice served, bool writable, JsonObject arguments)
     {
         string mountPoint = Path.GetFullPath(arguments.Text("mountpoint")!);
         if (!File.Exists(mountPoint))
@@ -82,15 +114,16 @@ public sealed class ExportCommands
                 ? $"'{mountPoint}' is not a regular file" : $"Failed to stat '{mountPoint}': No such file or directory");
         }
 
-        return _exports.AddFuseAsync(id, device, new FuseExportOptions
+        FuseExportOptions options = new()
         {
             Id = id,
             MountPoint = mountPoint,
-            FileSystemName = device.Root.FileName,
+            FileSystemName = served.Device.Root.FileName,
             Writable = writable,
             Growable = arguments.Flag("growable") == true,
             AllowOther = arguments.Text("allow-other") switch { "on" => AllowOther.On, "off" => AllowOther.Off, _ => AllowOther.Auto },
-        });
+        };
+        return _exports.AddFuseAsync(id, served.Device, options, served.EndAsync);
     }
 
     private async ValueTask<JsonValue> DeleteAsync(JsonObject arguments)
@@ -101,6 +134,11 @@ public sealed class ExportCommands
 
     private async ValueTask<JsonValue> StartServerAsync(JsonObject arguments)
     {
+        if (arguments.Text("tls-creds") is { } credentials)
+        {
+            throw new CommandException($"No TLS credentials with id '{credentials}'");
+        }
+
         await _exports.StartNbdServerAsync(new NbdServerOptions
         {
             EndPoint = Address(arguments.Object("addr")!),
@@ -110,13 +148,26 @@ public sealed class ExportCommands
         return CommandTable.Nothing;
     }
 
-    private void AddToServer(JsonObject arguments)
+    private async ValueTask<JsonValue> AddToServerAsync(JsonObject arguments)
     {
         string name = arguments.Text("device")!;
-        BlockDevice device = _lookup.Get(name);
         string export = arguments.Text("name") ?? name;
+        _exports.CheckNew(export);
+        CheckBitmaps(arguments.TryGet("bitmap", out JsonValue? bitmap) ? [bitmap] : []);
         // As in QEMU, and unlike block-export-add, what cannot be written is served read-only.
-        _exports.AddNbd(export, device, export, arguments.Flag("writable") == true && !device.ReadOnly, arguments.Text("description"));
+        bool writable = arguments.Flag("writable") == true && await _devices.CanWriteAsync(name);
+        ExportDevice served = await _devices.GetAsync(export, name, writable, name);
+        try
+        {
+            _exports.AddNbd(export, served.Device, export, writable, arguments.Text("description"), served.EndAsync);
+        }
+        catch
+        {
+            await served.EndAsync();
+            throw;
+        }
+
+        return CommandTable.Nothing;
     }
 
     private async ValueTask<JsonValue> RemoveFromServerAsync(JsonObject arguments)
@@ -140,6 +191,11 @@ public sealed class ExportCommands
         if (address.Text("type") == "unix")
         {
             return new UnixDomainSocketEndPoint(Path.GetFullPath(data.Text("path")!));
+        }
+
+        if (address.Text("type") != "inet")
+        {
+            throw new CommandException($"Addresses of type '{address.Text("type")}' are not supported");
         }
 
         if (!ushort.TryParse(data.Text("port"), NumberStyles.None, CultureInfo.InvariantCulture, out ushort port))

@@ -1,4 +1,5 @@
 using BlockMount.Block.Devices;
+using BlockMount.Block.Graph;
 using BlockMount.Exports;
 
 namespace BlockMount.Control.Commands;
@@ -9,11 +10,17 @@ public interface IMonitorHost
     /// <summary>The devices, in the order in which they were made.</summary>
     public IReadOnlyList<BlockDevice> Devices { get; }
 
+    /// <summary>Where changes of the graph run.</summary>
+    public ControlLoop Control { get; }
+
     /// <summary>The exports.</summary>
     public ExportManager Exports { get; }
 
     /// <summary>Cache mode of a device's files.</summary>
     public (bool Direct, bool NoFlush) CacheMode { get; }
+
+    /// <summary>The character devices, in the order in which they were made.</summary>
+    public IReadOnlyList<MonitorChannel> Channels => [];
 
     /// <summary>The daemon's version.</summary>
     public string Version { get; }

@@ -1,38 +1,36 @@
-using BlockMount.Block.Devices;
+using BlockMount.Block.Graph;
 using BlockMount.Block.Nodes;
 using BlockMount.Control.Json;
 using BlockMount.Formats.Qcow2.OnDisk;
 
 namespace BlockMount.Control.Commands;
 
-/// <summary>What is known of nodes, devices and snapshots, as the query commands show it.</summary>
+/// <summary>What is known of nodes and snapshots, as the query commands show it (BlockDeviceInfo, ImageInfo, SnapshotInfo).</summary>
 internal static class NodeFacts
 {
-    internal static async ValueTask<JsonObject> OfNodeAsync(BlockDevice device, Node node, IMonitorHost host, bool withBelow)
+    /// <param name="node">The node.</param>
+    /// <param name="below">The images that show through, the next one first; empty to leave them out.</param>
+    internal static JsonObject OfNode(NodeReport node, IReadOnlyList<NodeReport> below)
     {
         JsonObject info = new()
         {
             ["iops_rd"] = 0L,
-            ["detect_zeroes"] = "off",
-            ["image"] = await ImageAsync(device, node, withBelow),
+            ["detect_zeroes"] = node.DetectZeroes switch { DetectZeroes.On => "on", DetectZeroes.Unmap => "unmap", _ => "off" },
+            ["image"] = OfImages(node, below),
             ["iops_wr"] = 0L,
             ["ro"] = node.ReadOnly,
             ["node-name"] = node.Name,
-            ["backing_file_depth"] = Depth(node),
-            ["drv"] = node.DriverName,
+            ["backing_file_depth"] = (long)below.Count,
+            ["drv"] = node.Driver,
             ["iops"] = 0L,
             ["bps_wr"] = 0L,
-            ["write_threshold"] = 0L,
+            ["write_threshold"] = node.WriteThreshold,
         };
-        if (node.Backing is { } backing)
-        {
-            info["backing_file"] = backing.FileName;
-        }
-
+        info.SetOptional("backing_file", Text(node.BackingFileName));
         info["encrypted"] = false;
         info["bps"] = 0L;
         info["bps_rd"] = 0L;
-        info["cache"] = new JsonObject { ["no-flush"] = host.CacheMode.NoFlush, ["direct"] = host.CacheMode.Direct, ["writeback"] = true };
+        info["cache"] = new JsonObject { ["no-flush"] = node.NoFlush, ["direct"] = node.Direct, ["writeback"] = true };
         info["file"] = node.FileName;
         return info;
     }
@@ -54,61 +52,59 @@ internal static class NodeFacts
         return info;
     }
 
-    internal static JsonObject OfStatistics(DeviceStatistics statistics) => new()
+    // From the base up, because an image holds the one below it.
+    private static JsonObject OfImages(NodeReport node, IReadOnlyList<NodeReport> below)
     {
-        ["rd_bytes"] = statistics.Reads.Bytes,
-        ["wr_bytes"] = statistics.Writes.Bytes + statistics.Zeroes.Bytes,
-        ["unmap_bytes"] = statistics.Discards.Bytes,
-        ["rd_operations"] = statistics.Reads.Operations,
-        ["wr_operations"] = statistics.Writes.Operations + statistics.Zeroes.Operations,
-        ["flush_operations"] = statistics.Flushes.Operations,
-        ["unmap_operations"] = statistics.Discards.Operations,
-        ["failed_rd_operations"] = statistics.Reads.Failures,
-        ["failed_wr_operations"] = statistics.Writes.Failures + statistics.Zeroes.Failures,
-        ["failed_flush_operations"] = statistics.Flushes.Failures,
-        ["failed_unmap_operations"] = statistics.Discards.Failures,
-    };
+        JsonObject? image = null;
+        foreach (NodeReport lower in below.Reverse())
+        {
+            image = OfImage(lower, image);
+        }
 
-    private static async ValueTask<JsonObject> ImageAsync(BlockDevice device, Node node, bool withBelow)
+        return OfImage(node, image);
+    }
+
+    private static JsonObject OfImage(NodeReport node, JsonObject? below)
     {
         JsonObject image = new();
-        if (withBelow && node.Backing is { } below)
-        {
-            image["backing-image"] = await ImageAsync(device, below, withBelow);
-        }
-
+        image.SetOptional("backing-image", below);
+        image.SetOptional("backing-filename-format", Text(node.Qcow2?.BackingFormat));
         image["virtual-size"] = node.Size;
         image["filename"] = node.FileName;
-        if (node.ClusterSize > 1)
-        {
-            image["cluster-size"] = (long)node.ClusterSize;
-        }
-
-        image["format"] = node.DriverName;
+        image.SetOptional("cluster-size", node.ClusterSize > 1 ? (long)node.ClusterSize : null);
+        image["format"] = node.Driver;
         image["actual-size"] = node.AllocatedBytes;
-        if (node.Backing is { } backing)
-        {
-            image["full-backing-filename"] = backing.FileName;
-            image["backing-filename"] = backing.FileName;
-            image["backing-filename-format"] = backing.DriverName;
-        }
-
-        if (node == device.Root && await device.ListSnapshotsAsync() is { Count: > 0 } snapshots)
-        {
-            image["snapshots"] = new JsonList(snapshots.Select(OfSnapshot));
-        }
-
+        image.SetOptional("format-specific", node.Qcow2 is { } qcow2 ? OfQcow2(qcow2) : null);
+        image.SetOptional("snapshots", node.Snapshots.Count > 0 ? new JsonList(node.Snapshots.Select(OfSnapshot)) : null);
+        image.SetOptional("full-backing-filename", Text(node.Qcow2?.BackingFileName is { } stored ? node.BackingFileName ?? stored : null));
+        image.SetOptional("backing-filename", Text(node.Qcow2?.BackingFileName));
+        image["dirty-flag"] = node.Qcow2?.Dirty == true;
         return image;
     }
 
-    private static long Depth(Node node)
+    private static JsonObject OfQcow2(Qcow2Report qcow2)
     {
-        long depth = 0;
-        for (Node? below = node.Backing; below is not null; below = below.Backing)
+        JsonObject data = new()
         {
-            depth++;
+            ["compat"] = qcow2.Version == 2 ? "0.10" : "1.1",
+            ["compression-type"] = qcow2.CompressionType,
+        };
+        if (qcow2.Version >= 3)
+        {
+            data["lazy-refcounts"] = qcow2.LazyRefcounts;
         }
 
-        return depth;
+        data["refcount-bits"] = (long)qcow2.RefcountBits;
+        if (qcow2.Version >= 3)
+        {
+            data["corrupt"] = qcow2.Corrupt;
+            data["extended-l2"] = qcow2.ExtendedL2;
+            data.SetOptional("data-file", Text(qcow2.DataFile));
+            data.SetOptional("data-file-raw", qcow2.DataFileRaw is { } raw ? raw : null);
+        }
+
+        return new JsonObject { ["type"] = "qcow2", ["data"] = data };
     }
+
+    private static JsonValue? Text(string? text) => text is null ? null : JsonValue.FromString(text);
 }

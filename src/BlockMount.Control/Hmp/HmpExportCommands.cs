@@ -22,17 +22,17 @@ internal static class HmpExportCommands
                     command["name"] = name;
                 }
 
-                return QuietAsync(monitor, ExportSchema.ServerAdd.Name, command);
+                return monitor.QuietAsync("nbd-server-add", command);
             });
         yield return new HmpCommand(
             ["nbd_server_remove"], "[-f] name", "end such an export; -f although clients are connected",
             [HmpParameter.Flag("f"), new HmpParameter("name", HmpParameterKind.Text)],
-            arguments => QuietAsync(monitor, ExportSchema.ServerRemove.Name, new JsonObject
+            arguments => monitor.QuietAsync("nbd-server-remove", new JsonObject
             {
                 ["name"] = arguments.Text("name")!,
                 ["mode"] = arguments.Has("f") ? "hard" : "safe",
             }));
-        yield return new HmpCommand(["nbd_server_stop"], "", "end the NBD server", [], _ => QuietAsync(monitor, ExportSchema.ServerStop.Name, new JsonObject()));
+        yield return new HmpCommand(["nbd_server_stop"], "", "end the NBD server", [], _ => monitor.QuietAsync("nbd-server-stop"));
     }
 
     private static async ValueTask<string> StartAsync(HmpMonitor monitor, HmpArguments arguments)
@@ -42,7 +42,7 @@ internal static class HmpExportCommands
             throw new CommandException("-w only valid together with -a");
         }
 
-        _ = await monitor.ExecuteAsync(ExportSchema.ServerStart.Name, new JsonObject { ["addr"] = Address(arguments.Text("address")!) });
+        _ = await monitor.ExecuteAsync("nbd-server-start", new JsonObject { ["addr"] = Address(arguments.Text("address")!) });
         if (arguments.Has("a"))
         {
             await AddAllAsync(monitor, arguments.Has("w"));
@@ -56,25 +56,30 @@ internal static class HmpExportCommands
     {
         try
         {
-            foreach (JsonObject device in ((JsonList)await monitor.ExecuteAsync(NodeSchema.QueryBlock.Name)).Cast<JsonObject>())
+            foreach (JsonObject device in ((JsonList)await monitor.ExecuteAsync("query-block")).Cast<JsonObject>())
             {
-                _ = await monitor.ExecuteAsync(ExportSchema.ServerAdd.Name, new JsonObject { ["device"] = device.Text("device")!, ["writable"] = writable });
+                _ = await monitor.ExecuteAsync("nbd-server-add", new JsonObject { ["device"] = device.Text("device")!, ["writable"] = writable });
             }
         }
         catch (CommandException)
         {
-            _ = await monitor.ExecuteAsync(ExportSchema.ServerStop.Name);
+            _ = await monitor.ExecuteAsync("nbd-server-stop");
             throw;
         }
     }
 
     private static JsonObject Address(string text)
     {
-        int colon = text.LastIndexOf(':');
-        if (text.StartsWith("unix:", StringComparison.Ordinal) || colon < 0)
+        if (text.StartsWith("unix:", StringComparison.Ordinal) || text.Contains('/', StringComparison.Ordinal))
         {
             string path = text.StartsWith("unix:", StringComparison.Ordinal) ? text["unix:".Length..] : text;
             return new JsonObject { ["type"] = "unix", ["data"] = new JsonObject { ["path"] = path } };
+        }
+
+        int colon = text.LastIndexOf(':');
+        if (colon < 0)
+        {
+            throw new CommandException($"error parsing address '{text}'");
         }
 
         return new JsonObject
@@ -82,11 +87,5 @@ internal static class HmpExportCommands
             ["type"] = "inet",
             ["data"] = new JsonObject { ["host"] = text[..colon].Trim('[', ']'), ["port"] = text[(colon + 1)..] },
         };
-    }
-
-    private static async ValueTask<string> QuietAsync(HmpMonitor monitor, string command, JsonObject arguments)
-    {
-        _ = await monitor.ExecuteAsync(command, arguments);
-        return "";
     }
 }

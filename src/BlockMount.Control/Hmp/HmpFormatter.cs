@@ -8,10 +8,15 @@ namespace BlockMount.Control.Hmp;
 internal static class HmpFormatter
 {
     private static readonly string[] s_statistics =
-        ["rd_bytes", "wr_bytes", "rd_operations", "wr_operations", "flush_operations", "unmap_bytes", "unmap_operations"];
+    [
+        "rd_bytes", "wr_bytes", "rd_operations", "wr_operations", "flush_operations", "wr_total_time_ns", "rd_total_time_ns", "flush_total_time_ns", "rd_merged",
+        "wr_merged", "idle_time_ns",
+    ];
 
     /// <summary>A device, or a node if <paramref name="device"/> is null.</summary>
-    internal static string Block(string? device, JsonObject inserted)
+    /// <param name="inserted">What the device shows, or the node.</param>
+    /// <param name="verbose">With all images of the chain.</param>
+    internal static string Block(string? device, JsonObject inserted, bool verbose)
     {
         string node = inserted.Text("node-name") ?? "";
         StringBuilder text = new();
@@ -25,6 +30,20 @@ internal static class HmpFormatter
             _ = text.Append(CultureInfo.InvariantCulture, $"    Backing file:     {backing} (chain depth: {inserted.Integer("backing_file_depth")})\n");
         }
 
+        if (inserted.Text("detect_zeroes") is { } detecting and not "off")
+        {
+            _ = text.Append(CultureInfo.InvariantCulture, $"    Detect zeroes:    {detecting}\n");
+        }
+
+        if (verbose)
+        {
+            _ = text.Append("\nImages:\n");
+            for (JsonObject? image = inserted.Object("image"); image is not null; image = image.Object("backing-image"))
+            {
+                _ = text.Append(HmpImageText.Of(image));
+            }
+        }
+
         return text.ToString();
     }
 
@@ -32,29 +51,6 @@ internal static class HmpFormatter
     internal static string Statistics(JsonList devices) => string.Concat(devices.Cast<JsonObject>().Select(device =>
     {
         JsonObject statistics = device.Object("stats")!;
-        return $"{device.Text("device")}:{string.Concat(s_statistics.Select(name => $" {name}={statistics.Integer(name)}"))}\n";
+        return $"{device.Text("device")}:{string.Concat(s_statistics.Select(name => $" {name}={statistics.Integer(name) ?? 0}"))}\n";
     }));
-
-    /// <summary>The snapshots of each device that query-block returns.</summary>
-    internal static string Snapshots(JsonList devices)
-    {
-        StringBuilder text = new();
-        foreach (JsonObject device in devices.Cast<JsonObject>())
-        {
-            if (device.Object("inserted")?.Object("image")?.List("snapshots") is not { Count: > 0 } snapshots)
-            {
-                continue;
-            }
-
-            _ = text.Append(CultureInfo.InvariantCulture, $"List of snapshots present on device '{device.Text("device")}':\n")
-                .Append(CultureInfo.InvariantCulture, $"{"ID",-10}{"TAG",-17}{"DATE",-20}\n");
-            foreach (JsonObject snapshot in snapshots.Cast<JsonObject>())
-            {
-                string date = DateTimeOffset.FromUnixTimeSeconds(snapshot.Integer("date-sec") ?? 0).ToLocalTime().ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture);
-                _ = text.Append(CultureInfo.InvariantCulture, $"{snapshot.Text("id"),-10}{snapshot.Text("name"),-17}{date,-20}\n");
-            }
-        }
-
-        return text.Length > 0 ? text.ToString() : "There is no snapshot available.\n";
-    }
 }

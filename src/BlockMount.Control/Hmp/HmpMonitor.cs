@@ -1,3 +1,4 @@
+using BlockMount.Control.Commands;
 using BlockMount.Control.Json;
 using BlockMount.Control.Qmp;
 using BlockMount.Control.Schema;
@@ -11,12 +12,14 @@ namespace BlockMount.Control.Hmp;
 public sealed class HmpMonitor
 {
     private readonly CommandTable _commands;
+    private readonly IMonitorHost _host;
     private readonly List<HmpCommand> _lines = [];
     private readonly List<HmpCommand> _queries = [];
 
-    private HmpMonitor(CommandTable commands)
+    private HmpMonitor(CommandTable commands, IMonitorHost host)
     {
         _commands = commands;
+        _host = host;
         _lines.Add(new HmpCommand(
             ["help", "?"], "[cmd]", "show what there is, or one command", [new HmpParameter("name", HmpParameterKind.Rest, Optional: true)],
             arguments => new ValueTask<string>(Help(arguments.Text("name")))));
@@ -24,43 +27,44 @@ public sealed class HmpMonitor
             ["info"], "[subcommand]", "show something", [new HmpParameter("item", HmpParameterKind.Rest, Optional: true)],
             arguments => InfoAsync(arguments.Text("item"))));
         _lines.AddRange(HmpNodeCommands.Lines(this));
+        _lines.AddRange(HmpSnapshotCommands.Lines(this));
+        _lines.AddRange(HmpMediumCommands.Lines(this));
         _lines.AddRange(HmpExportCommands.Lines(this));
-        _queries.AddRange(HmpNodeCommands.Queries(this));
+        _lines.Add(HmpDiskCommand.Line(host.Control));
+        _queries.AddRange(HmpQueryCommands.Queries(this));
     }
 
     /// <summary>Adds human-monitor-command, through which lines are carried out.</summary>
-    public static HmpMonitor Register(CommandTable commands)
+    public static HmpMonitor Register(CommandTable commands, IMonitorHost host)
     {
-        HmpMonitor monitor = new(commands);
-        commands.Register(ControlSchema.HumanMonitor, async arguments => (await monitor.RunAsync(arguments.Text("command-line")!)).Replace("\n", "\r\n", StringComparison.Ordinal));
+        HmpMonitor monitor = new(commands, host);
+        commands.Register("human-monitor-command", async arguments => (await monitor.RunAsync(arguments.Text("command-line")!)).Replace("\n", "\r\n", StringComparison.Ordinal));
         return monitor;
     }
 
-    /// <summary>Words that could stand where the text ends: commands, or what info shows.</summary>
-    public IReadOnlyList<string> Complete(string text)
-    {
-        int start = text.LastIndexOf(' ') + 1;
-        string word = text[start..];
-        IEnumerable<HmpCommand> candidates = text[..start].Trim() switch
-        {
-            "" or "help" or "?" => _lines,
-            "info" => _queries,
-            _ => [],
-        };
-        return [.. candidates.SelectMany(command => command.Names).Where(name => name.StartsWith(word, StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
-    }
+    /// <summary>Words that could stand where the text ends: commands, what info shows, or devices.</summary>
+    public IReadOnlyList<string> Complete(string text) =>
+        HmpCompletion.Complete(text, [.. _lines.SelectMany(Words)], [.. _queries.SelectMany(Words)], [.. _host.Devices.Select(device => device.Name)]);
 
     /// <summary>Runs a command of the machine protocol for a line.</summary>
     /// <exception cref="CommandException">It failed.</exception>
     internal ValueTask<JsonValue> ExecuteAsync(string command, JsonObject? arguments = null) =>
         _commands.ExecuteInTurnAsync(command, arguments ?? new JsonObject());
 
+    /// <summary>The same for a command that returns nothing: nor is there anything to show.</summary>
+    /// <exception cref="CommandException">It failed.</exception>
+    internal async ValueTask<string> QuietAsync(string command, JsonObject? arguments = null)
+    {
+        _ = await ExecuteAsync(command, arguments);
+        return "";
+    }
+
     /// <summary>Carries one line out; what fails is told in the text.</summary>
     internal async ValueTask<string> RunAsync(string line)
     {
         try
         {
-            return await RunAsync(_lines, new HmpLexer(line));
+            return await RunAsync("", _lines, new HmpLexer(line));
         }
         catch (CommandException error)
         {
@@ -68,7 +72,11 @@ public sealed class HmpMonitor
         }
     }
 
-    private static async ValueTask<string> RunAsync(List<HmpCommand> commands, HmpLexer line)
+    private static IEnumerable<HmpWord> Words(HmpCommand command) => command.Names.Select(name => new HmpWord(
+        name, command.Parameters.FirstOrDefault(parameter => parameter.Kind != HmpParameterKind.Flag)?.Kind == HmpParameterKind.Device));
+
+    /// <param name="before">What stands before the command on its line: "" or "info ".</param>
+    private static async ValueTask<string> RunAsync(string before, List<HmpCommand> commands, HmpLexer line)
     {
         string name = "";
         try
@@ -82,25 +90,33 @@ public sealed class HmpMonitor
             HmpCommand? command = commands.Find(candidate => candidate.Names.Contains(name));
             if (command is null)
             {
-                return $"unknown command: '{name}'\n";
+                return $"unknown command: '{before}{name}'\n";
             }
 
-            return await command.Run(HmpSyntax.Parse(name, command.Parameters, line));
+            return await command.Run(HmpSyntax.Parse(string.Join('|', command.Names), command.Parameters, line));
         }
         catch (HmpSyntaxException error)
         {
-            return error.Message + "\n" + (error.SuggestsHelp ? $"Try \"help {name}\" for more information\n" : "");
+            return error.Message + "\n" + (error.SuggestsHelp ? $"Try \"help {before}{name}\" for more information\n" : "");
         }
     }
 
     private ValueTask<string> InfoAsync(string? item) => item is null
-        ? new ValueTask<string>(string.Concat(_queries.Select(query => "info " + query.HelpLine)))
-        : RunAsync(_queries, new HmpLexer(item));
+        ? new ValueTask<string>(InfoHelp(_queries))
+        : RunAsync("info ", _queries, new HmpLexer(item));
 
     private string Help(string? name)
     {
-        IEnumerable<HmpCommand> commands = name is null ? _lines : _lines.Where(command => command.Names.Contains(name));
-        string text = string.Concat(commands.Select(command => command.HelpLine));
-        return name == "info" ? string.Concat(_queries.Select(query => "info " + query.HelpLine)) : text.Length > 0 ? text : $"unknown command: '{name}'\n";
+        string[] words = name?.Split(' ', StringSplitOptions.RemoveEmptyEntries) ?? [];
+        string text = words switch
+        {
+            [] => string.Concat(_lines.Select(command => command.HelpLine)),
+            ["info"] => InfoHelp(_queries),
+            ["info", var item, ..] => InfoHelp(_queries.Where(query => query.Names.Contains(item))),
+            _ => string.Concat(_lines.Where(command => command.Names.Contains(words[0])).Select(command => command.HelpLine)),
+        };
+        return text.Length > 0 ? text : $"unknown command: '{name}'\n";
     }
+
+    private static string InfoHelp(IEnumerable<HmpCommand> queries) => string.Concat(queries.Select(query => "info " + query.HelpLine));
 }

@@ -52,7 +52,7 @@ public static class HmpSession
     {
         try
         {
-            JsonValue result = await commands.ExecuteAsync(ControlSchema.HumanMonitor.Name, new JsonObject { ["command-line"] = line });
+            JsonValue result = await commands.ExecuteAsync("human-monitor-command", new JsonObject { ["command-line"] = line });
             return ((JsonString)result).Value.Replace("\r\n", "\n", StringComparison.Ordinal);
         }
         catch (CommandException error)

@@ -3,27 +3,21 @@ namespace BlockMount.Control.Hmp;
 /// <summary>Reads what follows a command's name into its parameters.</summary>
 internal static class HmpSyntax
 {
-    /// <summary>The values of <paramref name="parameters"/>, in their order on the line; flags stand where they are listed.</summary>
+    /// <summary>The values of <paramref name="parameters"/>, in their order on the line; flags that are listed one after the other stand there in any order.</summary>
     /// <param name="command">Name of the command, for messages.</param>
     /// <exception cref="HmpSyntaxException">Too little, too much, or not of the parameter's kind.</exception>
     internal static HmpArguments Parse(string command, IReadOnlyList<HmpParameter> parameters, HmpLexer line)
     {
         HmpArguments arguments = new();
-        ReadFlags(command, parameters, line, arguments);
-        foreach (HmpParameter parameter in parameters)
+        for (int i = 0; i < parameters.Count; i++)
         {
-            if (parameter.Kind == HmpParameterKind.Flag)
+            if (parameters[i].Kind == HmpParameterKind.Flag)
             {
-                continue;
+                i = ReadFlags(command, parameters, i, line, arguments);
             }
-
-            if (!line.AtEnd)
+            else
             {
-                arguments.Set(parameter.Name, Read(command, parameter, line));
-            }
-            else if (!parameter.Optional)
-            {
-                throw new HmpSyntaxException($"{command}: {Expected(parameter.Kind)} expected", suggestsHelp: true);
+                ReadOne(command, parameters[i], line, arguments);
             }
         }
 
@@ -32,16 +26,33 @@ internal static class HmpSyntax
             : throw new HmpSyntaxException($"{command}: extraneous characters at the end of line", suggestsHelp: true);
     }
 
-    private static void ReadFlags(string command, IReadOnlyList<HmpParameter> parameters, HmpLexer line, HmpArguments arguments)
+    // Returns the place of the last of these flags.
+    private static int ReadFlags(string command, IReadOnlyList<HmpParameter> parameters, int first, HmpLexer line, HmpArguments arguments)
     {
-        string letters = string.Concat(parameters.Where(parameter => parameter.Kind == HmpParameterKind.Flag).Select(parameter => parameter.Name));
-        while (letters.Length > 0 && line.ReadFlag(command, letters) is var letter and not '\0')
+        string letters = string.Concat(parameters.Skip(first).TakeWhile(parameter => parameter.Kind == HmpParameterKind.Flag).Select(parameter => parameter.Name));
+        while (line.ReadFlag(command, letters) is var letter and not '\0')
         {
             arguments.Set(letter.ToString(), true);
         }
+
+        return first + letters.Length - 1;
     }
 
-    private static object Read(string command, HmpParameter parameter, HmpLexer line)
+    private static void ReadOne(string command, HmpParameter parameter, HmpLexer line, HmpArguments arguments)
+    {
+        if (!line.AtEnd)
+        {
+            arguments.Set(parameter.Name, Read(parameter, line));
+        }
+        else if (!parameter.Optional)
+        {
+            throw parameter.Kind is HmpParameterKind.Size
+                ? new HmpSyntaxException("invalid size", suggestsHelp: true)
+                : new HmpSyntaxException($"{command}: {Expected(parameter.Kind)} expected", suggestsHelp: true);
+        }
+    }
+
+    private static object Read(HmpParameter parameter, HmpLexer line)
     {
         if (parameter.Kind == HmpParameterKind.Rest)
         {
@@ -64,7 +75,6 @@ internal static class HmpSyntax
     {
         HmpParameterKind.Device => "block device name",
         HmpParameterKind.FileName => "filename",
-        HmpParameterKind.Size => "size",
         HmpParameterKind.Integer => "integer",
         _ => "string",
     };

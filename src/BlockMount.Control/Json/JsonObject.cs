@@ -1,10 +1,9 @@
-using System.Collections;
 using System.Diagnostics.CodeAnalysis;
 
 namespace BlockMount.Control.Json;
 
 /// <summary>Named values in the order in which they were added. See <see cref="JsonValue"/> for when it may change.</summary>
-public sealed class JsonObject : JsonValue, IEnumerable<KeyValuePair<string, JsonValue>>
+public sealed class JsonObject : JsonValue
 {
     private readonly List<KeyValuePair<string, JsonValue>> _members = [];
     private readonly Dictionary<string, int> _places = new(StringComparer.Ordinal);
@@ -76,8 +75,9 @@ public sealed class JsonObject : JsonValue, IEnumerable<KeyValuePair<string, Jso
     /// <summary>A member that is a list; null if there is none.</summary>
     public JsonList? List(string name) => TryGet(name, out JsonValue? value) ? value as JsonList : null;
 
-    /// <inheritdoc/>
-    public IEnumerator<KeyValuePair<string, JsonValue>> GetEnumerator() => _members.GetEnumerator();
+    /// <summary>The members in their order.</summary>
+    public IReadOnlyList<KeyValuePair<string, JsonValue>> Members => _members;
 
-    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+    /// <summary>The members in their order, for foreach.</summary>
+    public List<KeyValuePair<string, JsonValue>>.Enumerator GetEnumerator() => _members.GetEnumerator();
 }

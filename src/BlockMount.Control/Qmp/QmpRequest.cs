@@ -43,7 +43,7 @@ internal sealed record QmpRequest(JsonValue? Id, string? Command, JsonObject Arg
 
                     if (command is not null)
                     {
-                        return $"QMP input member '{name}' clashes with '{command}'";
+                        return "QMP input member 'execute' clashes with 'exec-oob'";
                     }
 
                     command = name;

@@ -13,6 +13,7 @@ internal sealed class QmpSession
     /// <summary>Commands that may wait while one runs.</summary>
     public const int WaitingMax = 8;
 
+    private const string Negotiation = "qmp_capabilities";
     private const int ReadBytes = 16 << 10;
     private static readonly TimeSpan s_lastWords = TimeSpan.FromSeconds(2);
 
@@ -130,7 +131,7 @@ internal sealed class QmpSession
     private ValueTask<JsonValue> ExecuteAsync(QmpRequest request)
     {
         string command = request.Command!;
-        if (command == ControlSchema.Capabilities.Name)
+        if (command == Negotiation)
         {
             Negotiate(request.Arguments);
             return new ValueTask<JsonValue>(CommandTable.Nothing);
@@ -146,12 +147,12 @@ internal sealed class QmpSession
 
     private void Negotiate(JsonObject arguments)
     {
+        ArgumentCheck.Check(_commands.Schema.Commands[Negotiation].Arguments, arguments);
         if (_negotiated)
         {
             throw new CommandException("Capabilities negotiation is already complete, command ignored", CommandException.CommandNotFound);
         }
 
-        ArgumentCheck.Check(ControlSchema.Capabilities.Arguments, arguments);
         _outOfBand = arguments.List("enable") is { Count: > 0 };
         _negotiated = true;
         _events.Add(_output.Send);

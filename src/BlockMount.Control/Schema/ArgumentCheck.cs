@@ -3,96 +3,66 @@ using BlockMount.Control.Json;
 namespace BlockMount.Control.Schema;
 
 /// <summary>
-/// Compares a value with its type, in the order of the description, with QEMU's texts. The first thing that does not fit decides.
+/// Compares a value with its type, in the order of the description, with QEMU's texts. The first thing that does not fit decides. Two forms
+/// of values are read: JSON, and <see cref="Keyval"/>, where every leaf is a string.
 /// </summary>
-internal static class ArgumentCheck
+public sealed class ArgumentCheck
 {
-    /// <summary>Checks the arguments of a command.</summary>
+    private readonly IScalarForm _form;
+
+    private ArgumentCheck(IScalarForm form) => _form = form;
+
+    /// <summary>Checks arguments that came as JSON.</summary>
+    /// <param name="type">A <see cref="StructType"/> or <see cref="UnionType"/>.</param>
     /// <exception cref="CommandException">They do not fit.</exception>
-    internal static void Check(SchemaType type, JsonObject arguments)
-    {
-        HashSet<string> known = new(StringComparer.Ordinal);
-        CheckMembers(type, arguments, "", known);
-        RefuseUnknown(arguments, "", known);
-    }
+    public static void Check(SchemaType type, JsonObject arguments) => _ = new ArgumentCheck(JsonForm.Instance).Object(type, arguments, "");
 
-    private static void CheckValue(SchemaType type, JsonValue value, string path)
-    {
-        switch (type)
-        {
-            case BuiltinType builtin:
-                CheckBuiltin(builtin.Kind, value, path);
-                break;
-            case EnumType words:
-                CheckEnum(words, value, path);
-                break;
-            case ListType list:
-                CheckList(list, value, path);
-                break;
-            case AlternateType alternate:
-                CheckAlternate(alternate, value, path);
-                break;
-            default:
-                JsonObject members = value as JsonObject ?? throw CommandException.WrongType(path, "object");
-                HashSet<string> known = new(StringComparer.Ordinal);
-                CheckMembers(type, members, path, known);
-                RefuseUnknown(members, path, known);
-                break;
-        }
-    }
+    /// <summary>Checks options that came as key=value, and turns their strings into what the type wants.</summary>
+    /// <param name="type">A <see cref="StructType"/> or <see cref="UnionType"/>.</param>
+    /// <param name="options">What <see cref="Keyval.Parse"/> made of them.</param>
+    /// <returns>The arguments as if they had come as JSON.</returns>
+    /// <exception cref="CommandException">They do not fit.</exception>
+    public static JsonObject Convert(SchemaType type, JsonObject options) => new ArgumentCheck(KeyvalForm.Instance).Object(type, options, "");
 
-    private static void CheckBuiltin(BuiltinKind kind, JsonValue value, string path)
+    private JsonValue Value(SchemaType type, JsonValue value, string path) => type switch
     {
-        switch (kind)
-        {
-            case BuiltinKind.Text when value is not JsonString:
-                throw CommandException.WrongType(path, "string");
-            case BuiltinKind.Boolean when value is not JsonBool:
-                throw CommandException.WrongType(path, "boolean");
-            case BuiltinKind.Null when value is not JsonNull:
-                throw CommandException.WrongType(path, "null");
-            case BuiltinKind.Number when value is not (JsonNumber or JsonInteger):
-                throw CommandException.WrongType(path, "number");
-            case BuiltinKind.Integer when value is not JsonInteger { Value: var number } || number > long.MaxValue:
-                throw CommandException.WrongType(path, "integer");
-            case BuiltinKind.Size or BuiltinKind.UInt32 when value is not JsonInteger:
-                throw new CommandException($"Parameter '{path}' expects uint64");
-            case BuiltinKind.UInt32 when value is JsonInteger { Value: var number } && (number < 0 || number > uint.MaxValue):
-                throw new CommandException($"Parameter '{path}' expects uint32_t");
-            default:
-                break;
-        }
-    }
+        BuiltinType builtin => _form.Read(builtin, value, path),
+        EnumType words => Word(words, value, path),
+        ListType list => List(list, value, path),
+        AlternateType alternate => Alternate(alternate, value, path),
+        _ => Object(type, value as JsonObject ?? throw CommandException.WrongType(path, "object"), path),
+    };
 
-    private static void CheckEnum(EnumType words, JsonValue value, string path)
+    private JsonString Word(EnumType words, JsonValue value, string path)
     {
-        if (value is not JsonString word)
-        {
-            throw CommandException.WrongType(path, "string");
-        }
-
+        JsonString word = _form.Text(value, path);
         if (!words.Values.Contains(word.Value))
         {
-            // Here, and only here, QEMU names the member without what leads to it; an item of a list has no name.
-            string name = path.EndsWith(']') ? "null" : path[(path.LastIndexOf('.') + 1)..];
-            throw new CommandException($"Parameter '{name}' does not accept value '{word.Value}'");
+            // Here QEMU names the member without what leads to it; an item of a list has no name.
+            throw new CommandException($"Parameter '{_form.LastName(path)}' does not accept value '{word.Value}'");
         }
+
+        return word;
     }
 
-    private static void CheckList(ListType type, JsonValue value, string path)
+    private JsonList List(ListType type, JsonValue value, string path)
     {
         JsonList list = value as JsonList ?? throw CommandException.WrongType(path, "array");
+        JsonList result = new();
         for (int i = 0; i < list.Count; i++)
         {
-            CheckValue(type.Element, list[i], $"{path}[{i}]");
+            result.Add(Value(type.Element, list[i], _form.ItemPath(path, i)));
         }
+
+        return result;
     }
 
-    private static void CheckAlternate(AlternateType alternate, JsonValue value, string path)
+    private JsonValue Alternate(AlternateType alternate, JsonValue value, string path)
     {
-        SchemaType choice = alternate.Choices().FirstOrDefault(candidate => Takes(candidate, value))
-            ?? throw CommandException.WrongType(path, alternate.Name);
-        CheckValue(choice, value, path);
+        // Named as words are.
+        SchemaType choice = alternate.Choices.FirstOrDefault(candidate => Takes(candidate, value))
+            ?? throw CommandException.WrongType(_form.LastName(path), alternate.Name);
+        return Value(choice, value, path);
     }
 
     private static bool Takes(SchemaType type, JsonValue value) => value switch
@@ -100,52 +70,52 @@ internal static class ArgumentCheck
         JsonString => type is EnumType or BuiltinType { Kind: BuiltinKind.Text },
         JsonBool => type is BuiltinType { Kind: BuiltinKind.Boolean },
         JsonNull => type is BuiltinType { Kind: BuiltinKind.Null },
-        JsonInteger => type is BuiltinType { Kind: BuiltinKind.Integer or BuiltinKind.Size or BuiltinKind.UInt32 or BuiltinKind.Number },
+        JsonInteger => type is BuiltinType { Kind: BuiltinKind.Integer or BuiltinKind.Unsigned or BuiltinKind.Size or BuiltinKind.Number },
+        JsonNumber => type is BuiltinType { Kind: BuiltinKind.Number },
         JsonList => type is ListType,
         JsonObject => type is StructType or UnionType,
         _ => false,
     };
 
-    private static void CheckMembers(SchemaType type, JsonObject members, string path, HashSet<string> known)
+    private JsonObject Object(SchemaType type, JsonObject given, string path)
     {
+        JsonObject result = new();
         if (type is UnionType union)
         {
-            CheckMembers(union.Common, members, path, known);
-            if (members.Text(union.Discriminator) is { } kind && union.Variants().TryGetValue(kind, out StructType? variant))
+            Members(union.Common, given, path, result);
+            if (union.Variants.TryGetValue(result.Text(union.Discriminator)!, out StructType? variant))
             {
-                CheckMembers(variant.AllMembers, members, path, known);
+                Members(variant.Members, given, path, result);
             }
         }
         else
         {
-            CheckMembers(((StructType)type).AllMembers, members, path, known);
+            Members(((StructType)type).Members, given, path, result);
         }
+
+        foreach ((string name, JsonValue _) in given)
+        {
+            if (!result.Contains(name))
+            {
+                throw new CommandException($"Parameter '{Join(path, name)}' is unexpected");
+            }
+        }
+
+        return result;
     }
 
-    private static void CheckMembers(IEnumerable<SchemaMember> described, JsonObject members, string path, HashSet<string> known)
+    private void Members(IReadOnlyList<SchemaMember> described, JsonObject given, string path, JsonObject result)
     {
         foreach (SchemaMember member in described)
         {
             string name = Join(path, member.Name);
-            _ = known.Add(member.Name);
-            if (members.TryGet(member.Name, out JsonValue? value))
+            if (given.TryGet(member.Name, out JsonValue? value))
             {
-                CheckValue(member.Type, value, name);
+                result[member.Name] = Value(member.Type, value, name);
             }
             else if (!member.Optional)
             {
                 throw new CommandException($"Parameter '{name}' is missing");
-            }
-        }
-    }
-
-    private static void RefuseUnknown(JsonObject members, string path, HashSet<string> known)
-    {
-        foreach ((string name, JsonValue _) in members)
-        {
-            if (!known.Contains(name))
-            {
-                throw new CommandException($"Parameter '{Join(path, name)}' is unexpected");
             }
         }
     }

@@ -2,71 +2,142 @@ using System.Text;
 
 namespace BlockMount.Control.Schema;
 
-/// <summary>Makes docs/qmp-reference.md of the description.</summary>
-internal static class ReferenceText
+/// <summary>Makes docs/qmp-reference.md of the description. One use.</summary>
+internal sealed class ReferenceText
 {
-    internal static string Of(IEnumerable<CommandDescription> commands, IEnumerable<EventDescription> events)
+    private readonly StringBuilder _text = new();
+
+    // What is named and has a section of its own, by name.
+    private readonly SortedDictionary<string, SchemaType> _types = new(StringComparer.Ordinal);
+
+    private ReferenceText()
     {
-        StringBuilder text = new();
-        _ = text.Append("# QMP reference\n\nMade of the description of the commands; a test compares this file with it. Sizes are in bytes. `*` marks what may be left out.\n\n## Commands\n");
-        foreach (CommandDescription command in commands)
-        {
-            AppendCommand(text, command);
-        }
-
-        _ = text.Append("\n## Events\n");
-        foreach (EventDescription item in events)
-        {
-            _ = text.Append($"\n### {item.Name}\n\n{item.Help}\n");
-            AppendMembers(text, item.Data?.AllMembers ?? []);
-        }
-
-        return text.ToString();
     }
 
-    private static void AppendCommand(StringBuilder text, CommandDescription command)
+    /// <summary>The whole document.</summary>
+    internal static string Of(IEnumerable<CommandDescription> commands, IEnumerable<EventDescription> events)
     {
-        _ = text.Append($"\n### {command.Name}\n\n{command.Help}");
-        _ = text.Append(command.Deprecated ? " Deprecated, as in QEMU.\n" : "\n");
+        ReferenceText reference = new();
+        _ = reference._text.Append("# QMP reference\n\nMade of the description of the commands; a test compares this file with it. `*` marks what may be left out.\n\n## Commands\n");
+        foreach (CommandDescription command in commands)
+        {
+            reference.Append(command);
+        }
+
+        _ = reference._text.Append("\n## Events\n");
+        foreach (EventDescription item in events.OrderBy(item => item.Name, StringComparer.Ordinal))
+        {
+            _ = reference._text.Append($"\n### {item.Name}\n\n{item.Help}\n");
+            reference.Append(item.Data?.Members ?? []);
+        }
+
+        reference.AppendTypes();
+        return reference._text.ToString();
+    }
+
+    private void Append(CommandDescription command)
+    {
+        _ = _text.Append($"\n### {command.Name}\n\n{command.Help}{(command.AllowOob ? " May come as `exec-oob`." : "")}{Features(command.Features)}\n");
         if (command.Arguments is UnionType union)
         {
-            AppendMembers(text, union.Common);
-            foreach ((string kind, StructType variant) in union.Variants())
-            {
-                _ = text.Append($"\nWith {union.Discriminator}={kind}:\n");
-                AppendMembers(text, variant.AllMembers);
-            }
+            AppendUnion(union);
         }
         else
         {
-            AppendMembers(text, ((StructType)command.Arguments).AllMembers);
+            Append(((StructType)command.Arguments).Members);
         }
 
         if (command.Returns is { } returns)
         {
-            _ = text.Append($"\nReturns: {Name(returns)}\n");
-            AppendMembers(text, (returns as StructType ?? (returns as ListType)?.Element as StructType)?.AllMembers ?? []);
+            _ = _text.Append($"\nReturns {Name(returns)}.\n");
         }
     }
 
-    private static void AppendMembers(StringBuilder text, IEnumerable<SchemaMember> members)
+    // Describing one type may name others.
+    private void AppendTypes()
     {
-        if (!members.Any())
+        _ = _text.Append("\n## Types\n");
+        HashSet<string> described = new(StringComparer.Ordinal);
+        StringBuilder heading = new(_text.ToString());
+        SortedDictionary<string, string> sections = new(StringComparer.Ordinal);
+        while (_types.Values.FirstOrDefault(type => !described.Contains(type.Name)) is { } type)
+        {
+            _ = described.Add(type.Name);
+            _ = _text.Clear();
+            AppendType(type);
+            sections.Add(type.Name, _text.ToString());
+        }
+
+        _ = _text.Clear().Append(heading).AppendJoin("", sections.Values);
+    }
+
+    private void AppendType(SchemaType type)
+    {
+        _ = _text.Append($"\n### {type.Name}\n");
+        if (type.Help.Length > 0)
+        {
+            _ = _text.Append($"\n{type.Help}\n");
+        }
+
+        switch (type)
+        {
+            case EnumType words:
+                _ = _text.Append($"\nOne of {Words(words)}.\n");
+                break;
+            case AlternateType alternate:
+                _ = _text.Append($"\nOne of: {string.Join(", ", alternate.Choices.Select(Name))}.\n");
+                break;
+            case UnionType union:
+                AppendUnion(union);
+                break;
+            default:
+                Append(((StructType)type).Members);
+                break;
+        }
+    }
+
+    private void AppendUnion(UnionType union)
+    {
+        Append(union.Common);
+        foreach (IGrouping<StructType, string> variant in union.Variants.GroupBy(pair => pair.Value, pair => pair.Key))
+        {
+            _ = _text.Append($"\nWith `{union.Discriminator}` {string.Join(" or ", variant.Select(word => $"`{word}`"))}:\n");
+            Append(variant.Key.Members);
+        }
+    }
+
+    private void Append(IReadOnlyList<SchemaMember> members)
+    {
+        if (members.Count == 0)
         {
             return;
         }
 
-        _ = text.Append("\n| member | type | |\n|---|---|---|\n");
+        _ = _text.Append("\n| member | type | |\n|---|---|---|\n");
         foreach (SchemaMember member in members)
         {
-            _ = text.Append($"| {(member.Optional ? "*" : "")}`{member.Name}` | {Name(member.Type)} | {member.Help} |\n");
+            _ = _text.Append($"| {(member.Optional ? "\\*" : "")}`{member.Name}` | {Name(member.Type)} | {member.Help}{Features(member.Features)} |\n");
         }
     }
 
-    private static string Name(SchemaType type) => type switch
+    private string Name(SchemaType type)
     {
-        EnumType words => string.Join(", ", words.Values.Select(word => $"`{word}`")),
-        ListType list => $"list of {(list.Element is EnumType ? Name(list.Element) : list.Element.Name)}",
-        _ => type.Name,
-    };
+        switch (type)
+        {
+            case BuiltinType:
+                return type.Name;
+            case ListType list:
+                return $"list of {Name(list.Element)}";
+            case EnumType { Values.Count: <= 4 } few:
+                return Words(few);
+            default:
+                _ = _types.TryAdd(type.Name, type);
+                return $"[{type.Name}](#{type.Name.ToLowerInvariant()})";
+        }
+    }
+
+    private static string Words(EnumType words) => string.Join(", ", words.Values.Select(word => $"`{word}`"));
+
+    private static string Features(IReadOnlyList<string> features) =>
+        features.Count == 0 ? "" : $" ({string.Join(", ", features)})";
 }

@@ -11,6 +11,7 @@ internal sealed class SchemaInfo
 {
     private readonly JsonList _entries = new();
     private readonly Dictionary<string, string> _names = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _described = new(StringComparer.Ordinal);
 
     private SchemaInfo()
     {
@@ -30,7 +31,7 @@ internal sealed class SchemaInfo
             {
                 ["name"] = item.Name,
                 ["meta-type"] = "event",
-                ["arg-type"] = schema.Reference(item.Data ?? Describe.NoMembers),
+                ["arg-type"] = schema.Reference(item.Data ?? StructType.Empty),
             });
         }
 
@@ -42,28 +43,23 @@ internal sealed class SchemaInfo
         JsonObject entry = new()
         {
             ["name"] = command.Name,
+            ["ret-type"] = Reference(command.Returns ?? StructType.Empty),
             ["meta-type"] = "command",
             ["arg-type"] = Reference(command.Arguments),
-            ["ret-type"] = Reference(command.Returns ?? Describe.NoMembers),
         };
         if (command.AllowOob)
         {
             entry["allow-oob"] = true;
         }
 
-        if (command.Deprecated)
-        {
-            entry["features"] = new JsonList(["deprecated"]);
-        }
-
+        AddFeatures(entry, command.Features);
         _entries.Add(entry);
     }
 
     // The name of a type on the wire; describes the type when it is met first.
     private string Reference(SchemaType type)
     {
-        string key = type.Name;
-        if (_names.TryGetValue(key, out string? name))
+        if (_names.TryGetValue(type.Name, out string? name))
         {
             return name;
         }
@@ -75,8 +71,8 @@ internal sealed class SchemaInfo
             _ => _names.Count.ToString(CultureInfo.InvariantCulture),
         };
         // Before its members: a type may contain itself.
-        _names.Add(key, name);
-        if (!_entries.OfType<JsonObject>().Any(entry => entry.Text("name") == name))
+        _names.TryAdd(type.Name, name);
+        if (_described.Add(name))
         {
             AddType(type, name);
         }
@@ -95,31 +91,33 @@ internal sealed class SchemaInfo
                 entry["json-type"] = builtin.JsonType;
                 break;
             case EnumType words:
-                entry["meta-type"] = "enum";
                 entry["members"] = new JsonList(words.Values.Select(word => new JsonObject { ["name"] = word }));
+                entry["meta-type"] = "enum";
                 entry["values"] = new JsonList(words.Values.Select(JsonValue.FromString));
                 break;
             case ListType list:
-                entry["meta-type"] = "array";
                 entry["element-type"] = Reference(list.Element);
+                entry["meta-type"] = "array";
                 break;
             case AlternateType alternate:
+                entry["members"] = new JsonList(alternate.Choices.Select(choice => new JsonObject { ["type"] = Reference(choice) }));
                 entry["meta-type"] = "alternate";
-                entry["members"] = new JsonList(alternate.Choices().Select(choice => new JsonObject { ["type"] = Reference(choice) }));
                 break;
             case UnionType union:
-                entry["meta-type"] = "object";
-                entry["members"] = Members(union.Common);
                 entry["tag"] = union.Discriminator;
                 entry["variants"] = new JsonList(union.Kinds.Values.Select(kind => new JsonObject
                 {
                     ["case"] = kind,
-                    ["type"] = Reference(union.Variants().GetValueOrDefault(kind) ?? Describe.NoMembers),
+                    ["type"] = Reference(union.Variants.GetValueOrDefault(kind) ?? StructType.Empty),
                 }));
+                entry["members"] = Members(union.Common);
+                entry["meta-type"] = "object";
                 break;
             default:
+                StructType plain = (StructType)type;
+                entry["members"] = Members(plain.Members);
                 entry["meta-type"] = "object";
-                entry["members"] = Members(((StructType)type).AllMembers);
+                AddFeatures(entry, plain.Features);
                 break;
         }
     }
@@ -129,15 +127,25 @@ internal sealed class SchemaInfo
         JsonList list = new();
         foreach (SchemaMember member in members)
         {
-            JsonObject entry = new() { ["name"] = member.Name, ["type"] = Reference(member.Type) };
+            JsonObject entry = new() { ["name"] = member.Name };
             if (member.Optional)
             {
                 entry["default"] = JsonValue.Null;
             }
 
+            entry["type"] = Reference(member.Type);
+            AddFeatures(entry, member.Features);
             list.Add(entry);
         }
 
         return list;
+    }
+
+    private static void AddFeatures(JsonObject entry, IReadOnlyList<string> features)
+    {
+        if (features.Count > 0)
+        {
+            entry["features"] = new JsonList(features.Select(JsonValue.FromString));
+        }
     }
 }

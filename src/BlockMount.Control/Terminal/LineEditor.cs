@@ -202,7 +202,8 @@ public sealed class LineEditor
 
         int start = before.LastIndexOf(' ') + 1;
         string common = candidates.Aggregate(CommonStart);
-        string word = candidates.Count == 1 ? common + " " : common;
+        // Behind a key comes its value.
+        string word = candidates.Count == 1 && !common.EndsWith('=') && !common.EndsWith('.') ? common + " " : common;
         if (word.Length > before.Length - start)
         {
             Remove(start, _cursor);

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using BlockMount.Daemon.Hosting;
+using BlockMount.Daemon.Storage;
 
 namespace BlockMount.Daemon.Cli;
 
@@ -12,7 +13,7 @@ internal static class CommandLine
 {
     private const int WidthMax = 79;
 
-    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "resize", "amend", "bitmap", "info", "check", "snapshot", "qmp", "monitor", "help"];
+    private static readonly string[] s_verbs = ["umount", "unmount", "ls", "create", "resize", "amend", "bitmap", "info", "check", "snapshot", "qmp", "monitor", StorageCommand.Verb, "help"];
 
     /// <summary>The program's version, as 0.1.0.</summary>
     public static string Version => typeof(CommandLine).Assembly.GetName().Version?.ToString(3) ?? "";
@@ -39,6 +40,11 @@ internal static class CommandLine
         if (arguments.Length == 0)
         {
             throw new UsageException("nothing to do", HelpText.Usage + "\nSee 'blockmount --help'.");
+        }
+
+        if (arguments[0] == StorageCommand.Verb)
+        {
+            return StorageCommand.Run(arguments[1..], ready);
         }
 
         if (IsVerb(arguments[0]) && arguments[0] != "help")

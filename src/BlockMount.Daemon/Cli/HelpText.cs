@@ -6,6 +6,7 @@ internal static class HelpText
     public const string Usage = """
         Usage: blockmount IMAGE MOUNTPOINT [-o OPTIONS] [--read-only] [--nbd ADDRESS]
                blockmount IMAGE --nbd ADDRESS          serve over NBD only
+               blockmount daemon OPTIONS               as qemu-storage-daemon
                blockmount umount MOUNTPOINT|ID
                blockmount ls [--json]
                blockmount create [-f FORMAT] [-b BACKING -F FORMAT] FILE [SIZE]
@@ -76,6 +77,7 @@ internal static class HelpText
           check                 check and repair images; a repair can be undone
           snapshot              internal snapshots, with qemu-img's options
           qmp, monitor          talk to the monitor of a running daemon
+          daemon                serve with qemu-storage-daemon's command line
 
         Examples:
           blockmount vm.qcow2 /mnt/vm.img

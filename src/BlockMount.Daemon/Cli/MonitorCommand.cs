@@ -29,13 +29,34 @@ internal static class MonitorCommand
         }
 
         using SystemTerminal? terminal = SystemTerminal.IsUsable ? new SystemTerminal() : null;
-        LineEditor? editor = terminal is null ? null : new LineEditor(terminal, static _ => []);
+        LineEditor? editor = terminal is null ? null : new LineEditor(terminal, Completion(client));
         while ((editor is null ? Console.In.ReadLine() : editor.ReadLine(HmpSession.Prompt)) is { } typed)
         {
             Console.Out.Write(RunLine(client, typed));
         }
 
         return ExitCodes.Success;
+    }
+
+    // The daemon says what it can do: it may be of another version.
+    private static Func<string, IReadOnlyList<string>> Completion(QmpClient client)
+    {
+        IReadOnlyList<HmpWord> commands = HmpCompletion.ReadHelp(RunLine(client, "help"));
+        IReadOnlyList<HmpWord> queries = HmpCompletion.ReadHelp(RunLine(client, "info"), "info ");
+        return text => HmpCompletion.Complete(text, commands, queries, Devices(client));
+    }
+
+    private static string[] Devices(QmpClient client)
+    {
+        try
+        {
+            return [.. ((JsonList)client.Execute("query-block", new JsonObject())).Cast<JsonObject>().Select(device => device.Text("device")!)];
+        }
+        catch (CommandException)
+        {
+            // A line is being typed; what is wrong shows when it is carried out.
+            return [];
+        }
     }
 
     private static string RunLine(QmpClient client, string line)

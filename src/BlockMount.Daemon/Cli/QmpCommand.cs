@@ -56,9 +56,8 @@ internal static class QmpCommand
     private static int Interact(QmpClient client)
     {
         client.OnEvent = message => Console.Out.WriteLine(JsonWriter.Write(message));
-        string[] names = Names(client);
         using SystemTerminal? terminal = SystemTerminal.IsUsable ? new SystemTerminal() : null;
-        LineEditor? editor = terminal is null ? null : new LineEditor(terminal, text => Complete(names, text));
+        LineEditor? editor = terminal is null ? null : new LineEditor(terminal, Completion(client).Complete);
         while ((editor is null ? Console.In.ReadLine() : editor.ReadLine(Prompt)) is { } line)
         {
             if (line.Trim().Length > 0)
@@ -70,11 +69,18 @@ internal static class QmpCommand
         return ExitCodes.Success;
     }
 
-    private static string[] Names(QmpClient client) =>
-        [.. ((JsonList)client.Execute("query-commands", new JsonObject())).Cast<JsonObject>().Select(command => command.Text("name") ?? "").Order(StringComparer.Ordinal)];
-
-    private static string[] Complete(string[] names, string text) =>
-        text.Contains(' ', StringComparison.Ordinal) ? [] : [.. names.Where(name => name.StartsWith(text, StringComparison.Ordinal))];
+    // A monitor without the command has nothing to complete from.
+    private static SchemaCompletion Completion(QmpClient client)
+    {
+        try
+        {
+            return new SchemaCompletion(client.Execute("query-qmp-schema", new JsonObject()) as JsonList ?? new JsonList());
+        }
+        catch (CommandException)
+        {
+            return new SchemaCompletion(new JsonList());
+        }
+    }
 
     private static void RunLine(QmpClient client, string line)
     {

@@ -4,6 +4,7 @@ using System.Text;
 using BlockMount.Base;
 using BlockMount.Base.Interop;
 using BlockMount.Daemon.Cli;
+using BlockMount.Daemon.Storage;
 
 namespace BlockMount.Daemon.Hosting;
 
@@ -18,9 +19,14 @@ internal static unsafe class BackgroundLauncher
 
     private const string DiagnosticsVariable = "DOTNET_EnableDiagnostics";
 
-    /// <summary>True for the form that mounts, unless it asks to stay in the foreground or for help.</summary>
+    /// <summary>True for the form that mounts, unless it asks to stay in the foreground or for help; and for 'daemon' with --daemonize.</summary>
     public static bool Wants(string[] arguments)
     {
+        if (arguments is [StorageCommand.Verb, ..])
+        {
+            return StorageRequest.WantsBackground(arguments[1..]);
+        }
+
         if (arguments.Length == 0 || CommandLine.IsVerb(arguments[0]))
         {
             return false;
@@ -107,7 +113,13 @@ internal static unsafe class BackgroundLauncher
         }
 
         _ = LibcProcess.posix_spawnattr_init(attributes);
-        _ = LibcProcess.posix_spawnattr_setflags(attributes, LibcProcess.POSIX_SPAWN_SETSID);
+        // A shell lets what it runs in the background ignore SIGINT, and .NET keeps to that; a daemon ends by it.
+        const int SIGINT = 2;
+        ulong* ended = stackalloc ulong[LibcProcess.SignalSetBytes / sizeof(ulong)];
+        new Span<ulong>(ended, LibcProcess.SignalSetBytes / sizeof(ulong)).Clear();
+        ended[0] = 1UL << (SIGINT - 1);
+        _ = LibcProcess.posix_spawnattr_setsigdefault(attributes, ended);
+        _ = LibcProcess.posix_spawnattr_setflags(attributes, LibcProcess.POSIX_SPAWN_SETSID | LibcProcess.POSIX_SPAWN_SETSIGDEF);
         byte** argumentBlock = Block([Environment.GetCommandLineArgs()[0], .. arguments]);
         byte** environmentBlock = Block(EnvironmentWithMarker());
         int pid;

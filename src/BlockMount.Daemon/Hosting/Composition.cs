@@ -31,12 +31,20 @@ internal static class Composition
             SnapshotCommand.Build(PosixStorage.Instance),
         ];
 
+    private static readonly OpenPolicy s_policy = new();
+
+    /// <summary>A graph without nodes, over the files of the host.</summary>
+    /// <param name="onLeftover">Told of what could not be closed cleanly after a change.</param>
+    /// <param name="onCorruption">Told when an image that a command opened is found damaged while it is in use.</param>
+    public static NodeGraph NewGraph(Action<Exception> onLeftover, Action<CorruptionReport> onCorruption) =>
+        new(PosixStorage.Instance, s_policy) { OnLeftover = onLeftover, OnCorruption = onCorruption };
+
     /// <summary>Opens the image and everything it stands on; the caller owns the node.</summary>
     /// <param name="onCorruption">Told when an image is found damaged while it is in use.</param>
     public static ValueTask<Node> OpenChainAsync(MountRequest request, Action<CorruptionReport> onCorruption)
     {
         MountOptions options = request.Options;
-        return new ChainOpener(PosixStorage.Instance, new OpenPolicy()).OpenAsync(request.Image, new ChainOpenOptions
+        return new ChainOpener(PosixStorage.Instance, s_policy).OpenAsync(request.Image, new ChainOpenOptions
         {
             Format = request.Format,
             BackingFormatDefault = options.BackingFormat,

@@ -1,8 +1,8 @@
 using BlockMount.Base;
 using BlockMount.Base.Interop;
 using BlockMount.Block.Devices;
+using BlockMount.Block.Graph;
 using BlockMount.Block.Nodes;
-using BlockMount.Control.Commands;
 using BlockMount.Daemon.Cli;
 using BlockMount.Daemon.Registry;
 using BlockMount.Exports;
@@ -16,9 +16,9 @@ namespace BlockMount.Daemon.Hosting;
 
 /// <summary>
 /// One daemon's life: checks, opens the chain, serves it, waits for the end, and takes everything down in the opposite
-/// order. Owns the device, its exports, the registry entry and the mount point file.
+/// order. Owns what is served (<see cref="GraphHost"/>), the registry entry and the mount point file.
 /// </summary>
-internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
+internal sealed partial class DaemonHost : IAsyncDisposable
 {
     // What the commands of a monitor call the one device when it was given no name.
     private const string DefaultDevice = "drive0";
@@ -30,9 +30,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
     private readonly MountRequest _request;
     private readonly ILogger _log;
     private readonly LoggerFactory _logs;
-
-    // What monitors add, and beside it what the command line asked for.
-    private readonly ExportManager _exports;
+    private readonly GraphHost _host;
 
     // Set one after the other by StartAsync; what is set is taken down by StopAsync.
     private MountPoint? _mountPoint;
@@ -44,30 +42,16 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
     private Registration? _registration;
     private Task<string?>? _stopping;
 
-    private readonly TaskCompletionSource _quit = new(TaskCreationOptions.RunContinuationsAsynchronously);
-
     private DaemonHost(MountRequest request, LoggerFactory logs)
     {
         _request = request;
         _log = logs.CreateLogger("Daemon");
         _logs = logs;
-        _exports = new ExportManager(logs.CreateLogger("Export"));
+        _host = new GraphHost(Composition.NewGraph(error => LogLeftover(error.Message), LogCorruption), new ExportManager(logs.CreateLogger("Export")))
+        {
+            CacheMode = (request.Options.Direct, request.Options.NoFlush),
+        };
     }
-
-    /// <inheritdoc/>
-    IReadOnlyList<BlockDevice> IMonitorHost.Devices => _device is null ? [] : [_device];
-
-    /// <inheritdoc/>
-    ExportManager IMonitorHost.Exports => _exports;
-
-    /// <inheritdoc/>
-    (bool Direct, bool NoFlush) IMonitorHost.CacheMode => (_request.Options.Direct, _request.Options.NoFlush);
-
-    /// <inheritdoc/>
-    string IMonitorHost.Version => CommandLine.Version;
-
-    /// <inheritdoc/>
-    void IMonitorHost.Quit() => _quit.TrySetResult();
 
     /// <summary>Serves until the end and returns the exit code.</summary>
     /// <param name="ready">The starter that waits for readiness; null in the foreground.</param>
@@ -125,23 +109,35 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
         }
 
         bool writable = !_request.Options.ReadOnly && !root.ReadOnly;
-        _device = new BlockDevice(_request.Id ?? DefaultDevice, root, !writable) { DiscardEnabled = _request.Options.Discard };
+        _device = await _host.Control.RunAsync(scope => AddDeviceAsync(scope, root, writable));
         if (_request.Nbd is not null)
         {
             (_nbd, Export export, _uri) = await Composition.ServeNbdAsync(_request, _device, _logs.CreateLogger("Nbd"));
-            _exports.Adopt(export, NbdExportId);
+            _host.Exports.Adopt(export, NbdExportId);
         }
 
-        _monitors = await Monitors.StartAsync(_request, this, _logs.CreateLogger("Monitor"));
+        _monitors = await Monitors.StartAsync(_request, _host, _logs.CreateLogger("Monitor"));
         Register(image, root);
         if (_mountPoint is not null)
         {
             _mountPoint.Make();
             _fuse = await Composition.MountAsync(_device, FuseOptions(image, writable), _logs.CreateLogger("Fuse"));
-            _exports.Adopt(_fuse, MountExportId);
+            _host.Exports.Adopt(_fuse, MountExportId);
         }
 
         LogStarted(image, _mountPoint?.FullPath, _uri);
+    }
+
+    // What the commands of a monitor mean by a device.
+    private async ValueTask<BlockDevice> AddDeviceAsync(ControlScope scope, Node root, bool writable)
+    {
+        _host.Graph.Adopt(scope, root);
+        return await _host.Graph.AddDeviceAsync(scope, root, new DeviceOptions
+        {
+            Name = _request.Id ?? DefaultDevice,
+            Writable = writable,
+            DiscardEnabled = _request.Options.Discard,
+        });
     }
 
     private FuseExportOptions FuseOptions(string image, bool writable) => new()
@@ -153,7 +149,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
         AllowOther = _request.Options.AllowOther,
         Workers = _request.Options.Workers,
         Transport = _request.Options.Transport,
-        Passthrough = _request.Options.Passthrough,
+        Passthrough = _request.Options.Passthrough && _monitors is null,
         UserId = _request.Options.UserId,
         GroupId = _request.Options.GroupId,
         Mode = _request.Options.Mode,
@@ -211,10 +207,10 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
             terminal.WriteLine($"blockmount: serving '{_request.Image}' at {string.Join(" and ", Addresses())}; Ctrl-C ends it");
         }
 
-        if (ready is null || ready.Send())
+        if (ready is null || ready.Send(keepFolder: _monitors is not null))
         {
             _monitors?.ServeTerminal();
-            Task ended = await Task.WhenAny(signals.Received, _quit.Task, _fuse?.Completion ?? signals.Received);
+            Task ended = await Task.WhenAny(signals.Received, _host.Quitting, _fuse?.Completion ?? signals.Received);
             failure = ended.Exception?.GetBaseException().Message;
         }
 
@@ -223,7 +219,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
             _monitors?.EmitShutdownBySignal();
         }
 
-        LogEnding(failure ?? (signals.Received.IsCompleted ? signals.Received.Result.ToString() : _quit.Task.IsCompleted ? "quit" : "unmounted"));
+        LogEnding(failure ?? (signals.Received.IsCompleted ? signals.Received.Result.ToString() : _host.Quitting.IsCompleted ? "quit" : "unmounted"));
         failure = await StopAsync() ?? failure;
         if (failure is null)
         {
@@ -242,31 +238,28 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
 
     private async Task<string?> StopCoreAsync()
     {
-        string? failure = _monitors is null ? null : await TryAsync(_monitors.DisposeAsync);
-        // Nobody can thaw it any more, and the exports wait for what it holds back.
-        _device?.Thaw();
-        string? ending = await TryAsync(_exports.DisposeAsync);
-        failure ??= ending;
-        string? unmounting = _fuse is null ? null : await TryAsync(_fuse.DisposeAsync);
-        failure ??= unmounting;
+        ClosingSteps steps = new();
+        if (_monitors is not null)
+        {
+            await steps.TakeAsync(_monitors.DisposeAsync);
+        }
+
+        await _host.EndExportsAsync(steps);
+        if (_fuse is not null)
+        {
+            await steps.TakeAsync(_fuse.DisposeAsync);
+        }
+
         if (_nbd is not null)
         {
-            string? stopping = await TryAsync(_nbd.DisposeAsync);
-            failure ??= stopping;
+            await steps.TakeAsync(_nbd.DisposeAsync);
         }
 
-        if (_device is not null)
-        {
-            // Every step is taken whatever became of the one before; the first failure is the one to tell.
-            string? flushing = await TryAsync(_device.FlushAsync);
-            string? closing = await TryAsync(_device.DisposeAsync);
-            failure ??= flushing ?? closing;
-        }
-
+        await _host.CloseAsync(steps);
         try
         {
             _mountPoint?.Remove();
-            _registration?.End(failure);
+            _registration?.End(steps.FirstFailure);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
@@ -274,21 +267,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable, IMonitorHost
         }
 
         _registration?.Dispose();
-        return failure;
-    }
-
-    private static async ValueTask<string?> TryAsync(Func<ValueTask> step)
-    {
-        try
-        {
-            await step();
-            return null;
-        }
-        catch (Exception error)
-        {
-            // Whatever it is, the steps that follow keep the locks and the mount from staying behind.
-            return error.Message;
-        }
+        return steps.FirstFailure;
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "serving {Image} at {MountPoint}, NBD at {Nbd}")]

@@ -37,11 +37,16 @@ public sealed unsafe class ReadyNotification
     /// <summary>
     /// Leaves the terminal (standard streams to /dev/null, working folder to /), then lets the starter go.
     /// </summary>
+    /// <param name="keepFolder">Stay in the folder: commands of a monitor name files from there.</param>
     /// <returns>False when the starter is gone: it was interrupted, and nobody asked for a daemon any more.</returns>
-    public bool Send()
+    public bool Send(bool keepFolder = false)
     {
         DetachStandardStreams();
-        _ = LibcProcess.chdir("/");
+        if (!keepFolder)
+        {
+            _ = LibcProcess.chdir("/");
+        }
+
         byte ready = 1;
         nint written = Libc.write(_fd, &ready, 1);
         _ = Libc.close(_fd);

@@ -167,7 +167,7 @@ public sealed partial class FuseExport : Export
         }
     }
 
-    // What the kernel may read on its own: nothing can change a read-only device. Else -1.
+    // What the kernel may read on its own: a raw file that nobody writes and, as the options say, nobody replaces. Else -1.
     private static int FlatFileOf(BlockDevice device, FuseExportOptions options) =>
         options.Passthrough && device.ReadOnly ? device.Root.FlatFile?.PassthroughDescriptor ?? -1 : -1;
 

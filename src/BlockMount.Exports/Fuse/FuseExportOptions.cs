@@ -53,8 +53,11 @@ public sealed record FuseExportOptions
     /// <summary>How requests come from the kernel.</summary>
     public FuseTransport Transport { get; init; } = FuseTransport.Auto;
 
-    /// <summary>The kernel may read a raw image on its own where nothing can change it and nothing has to watch.</summary>
-    public bool Passthrough { get; init; } = true;
+    /// <summary>
+    /// The kernel may read a raw image on its own. Only for a device whose graph stays as it is until the mount ends: the kernel would go on reading the file of before
+    /// after a snapshot, a reopen or a change of the medium. Whoever lets nobody change the graph says so; nobody else does.
+    /// </summary>
+    public bool Passthrough { get; init; }
 
     /// <summary>Owner, group and permission bits of the file shown; null: the process's user and group, 0600 or 0400.</summary>
     public uint? UserId { get; init; }

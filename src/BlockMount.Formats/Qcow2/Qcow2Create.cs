@@ -21,9 +21,10 @@ public static class Qcow2Create
     /// Does not close the file.
     /// </summary>
     /// <param name="dataFile">The external data file, new and empty, if the options name one; otherwise null. Flushed before the image.</param>
+    /// <param name="hasNoName">Nobody can find the file before this returns: then its header need not come last.</param>
     /// <exception cref="ImageFormatException">The options are not possible together; nothing was written.</exception>
     /// <exception cref="BlockIOException">Writing failed: the file is not an image.</exception>
-    public static async ValueTask CreateAsync(StorageFile file, Qcow2CreateOptions options, StorageFile? dataFile = null)
+    public static async ValueTask CreateAsync(StorageFile file, Qcow2CreateOptions options, StorageFile? dataFile = null, bool hasNoName = false)
     {
         Debug.Assert(dataFile is null == options.DataFile is null);
         (Qcow2CreateLayout layout, byte[] header) = Plan(options);
@@ -42,7 +43,12 @@ public static class Qcow2Create
                 file, options.Preallocation, Offset(options, layout.DataStart), Offset(options, layout.DataClusters));
         }
 
-        await file.FlushAsync();
+        if (!hasNoName)
+        {
+            // After a crash there is a whole image or none.
+            await file.FlushAsync();
+        }
+
         await file.WriteAsync(0, header);
         await file.FlushAsync();
     }

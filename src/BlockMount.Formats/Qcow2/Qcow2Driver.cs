@@ -13,7 +13,8 @@ namespace BlockMount.Formats.Qcow2;
 /// <summary>
 /// The qcow2 format, versions 2 and 3. A facade: translation, allocation and write-back live in the folders of those names, and
 /// Metadata/README.md states the order of writes. What stays the same while the image is open is in <see cref="OpenImage"/>, what depends on the
-/// tables in force in <see cref="OpenTables"/>, and what only a writable image has in <see cref="WriteSide"/>. Owns its file and its data file.
+/// tables in force in <see cref="OpenTables"/>, and what only a writable image has in <see cref="WriteSide"/>. Owns its file and its data file, unless the options
+/// say otherwise.
 /// </summary>
 public sealed class Qcow2Driver : FormatDriver
 {
@@ -220,13 +221,9 @@ public sealed class Qcow2Driver : FormatDriver
         finally
         {
             await _health.Recorded;
-            try
+            if (!_image.Options.LeaveFilesOpen)
             {
-                await (_image.Options.DataFile?.DisposeAsync() ?? ValueTask.CompletedTask);
-            }
-            finally
-            {
-                await _file.DisposeAsync();
+                await CloseFilesAsync();
             }
         }
     }
@@ -250,6 +247,18 @@ public sealed class Qcow2Driver : FormatDriver
         return _lookup.TryPlanInPlace(offset, length, out WritePlan plan)
             ? new ValueTask<WritePlan>(plan)
             : Writable.Preparation.PrepareAsync(offset, length, _virtualSize);
+    }
+
+    private async ValueTask CloseFilesAsync()
+    {
+        try
+        {
+            await (_image.Options.DataFile?.DisposeAsync() ?? ValueTask.CompletedTask);
+        }
+        finally
+        {
+            await _file.DisposeAsync();
+        }
     }
 
     private async ValueTask GrowAsync(long size, Func<ValueTask>? fillNewSpace, Preallocation preallocation)

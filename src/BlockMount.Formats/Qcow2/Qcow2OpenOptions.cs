@@ -22,6 +22,9 @@ public sealed record Qcow2OpenOptions
     /// </summary>
     public StorageFile? DataFile { get; init; }
 
+    /// <summary>The file and the data file belong to somebody else: closing the image leaves them open.</summary>
+    public bool LeaveFilesOpen { get; init; }
+
     /// <summary>Of these, bytes for L2 tables; null: see <see cref="CacheSizes.For"/>.</summary>
     public long? L2CacheBytes { get; init; }
 

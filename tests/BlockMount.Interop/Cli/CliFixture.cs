@@ -74,7 +74,7 @@ public abstract class CliFixture : IAsyncLifetime, IDisposable
     }
 
     /// <inheritdoc/>
-    public async Task DisposeAsync()
+    public virtual async Task DisposeAsync()
     {
         if (Directory.Exists(this["run"]))
         {

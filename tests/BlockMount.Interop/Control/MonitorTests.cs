@@ -21,7 +21,7 @@ public sealed class MonitorTests : CliFixture
         JsonElement device = (await QmpAsync("query-block"))[0];
         Assert.Equal("drive0", device.GetProperty("device").GetString());
         Assert.Equal(1, device.GetProperty("inserted").GetProperty("backing_file_depth").GetInt32());
-        Assert.Equal(2, (await QmpAsync("query-named-block-nodes")).GetArrayLength());
+        Assert.Equal(4, (await QmpAsync("query-named-block-nodes")).GetArrayLength());
         Assert.Equal("fuse", (await QmpAsync("query-block-exports"))[0].GetProperty("type").GetString());
 
         _ = await QmpAsync("block_resize", "device=drive0", $"size={16 << 20}");
@@ -43,6 +43,17 @@ public sealed class MonitorTests : CliFixture
         Assert.False(File.Exists(this["q"]));
         Assert.False(File.Exists(this["m"]));
         await QemuImg.RunAsync("check", "-q", this["top.qcow2"]);
+    }
+
+    // Started in the background, and all the same: not in the root folder.
+    [RequiresReleaseFact("qemu-img")]
+    public async Task NamesInCommandsAreThoseOfTheFolderWhereTheDaemonWasStarted()
+    {
+        await QemuImg.RunAsync("create", "-q", "-f", "qcow2", this["a"], "1M");
+        (await ToolProcess.RunAsync(
+            "/bin/sh", "-c", $"cd '{Folder.FullPath}' && BLOCKMOUNT_RUNTIME_DIR='{this["run"]}' exec '{ReleaseBinary.FullPath}' a m --qmp q")).MustSucceed();
+        _ = await QmpAsync("blockdev-snapshot-sync", "device=drive0", "snapshot-file=overlay");
+        Assert.True(File.Exists(this["overlay"]));
     }
 
     [RequiresReleaseFact("qemu-img")]
@@ -115,7 +126,7 @@ public sealed class MonitorTests : CliFixture
                 "(qemu) unterminated string",
                 "(qemu) unsupported escape code: '\\x'",
                 "(qemu) (qemu) Error: Cannot find device='nope' nor node-name=''",
-                "(qemu) block_resize: size expected",
+                "(qemu) invalid size",
                 "Try \"help block_resize\" for more information",
                 "(qemu) unknown command: 'nope'",
             ],

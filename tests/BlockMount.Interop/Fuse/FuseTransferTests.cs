@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using BlockMount.Block.Devices;
 using BlockMount.TestSupport;
 using Xunit;
 

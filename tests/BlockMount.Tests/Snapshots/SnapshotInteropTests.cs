@@ -1,4 +1,5 @@
 using BlockMount.Base;
+using BlockMount.Block.Devices;
 using BlockMount.TestSupport;
 using BlockMount.TestSupport.Model;
 using Xunit;

@@ -190,8 +190,12 @@ public sealed class MetadataWriter
     public async ValueTask FlushForCloseAsync()
     {
         await FlushAsync(lazily: false);
-        // Releasing quarantined clusters changes refcounts, which want to be written; that frees nothing new.
-        await FlushAsync(lazily: false);
+        if (Order.HasDirty(_tables.L1) || !_freed.IsEmpty)
+        {
+            // Releasing quarantined clusters has changed refcounts, which want to be written; that frees nothing new.
+            await FlushAsync(lazily: false);
+        }
+
         await Order.ClearDirtyBitAsync();
     }
 

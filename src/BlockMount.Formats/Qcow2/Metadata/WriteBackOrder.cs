@@ -52,6 +52,9 @@ public sealed class WriteBackOrder
     /// <summary>So much is dirty that it should be written before more is changed.</summary>
     public bool IsCrowded => _l2.IsCrowded || _refcounts.IsCrowded;
 
+    /// <summary>Something is still to be written back.</summary>
+    public bool HasDirty(L1Table l1) => _refcounts.HasDirty || _l2.HasDirty || l1.HasDirty;
+
     /// <summary>Something was written that must be on disk before any L2 or L1 entry that is changed from now on (I2, I3).</summary>
     public void TablesAfterFlush() => _barrierNeeded = true;
 

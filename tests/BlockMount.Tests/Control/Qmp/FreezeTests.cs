@@ -15,7 +15,10 @@ namespace BlockMount.Tests.Control.Qmp;
 /// <summary>'stop' and 'cont'.</summary>
 public sealed class FreezeTests
 {
-    private readonly CommandTable _commands = new();
+    private readonly QmpEvents _events = new(CommandSchema.Own);
+    private readonly CommandTable _commands;
+
+    public FreezeTests() => _commands = new CommandTable(CommandSchema.Own, _events);
 
     [Fact]
     public async Task AStopThatFailsFreezesNothing()
@@ -23,7 +26,7 @@ public sealed class FreezeTests
         await using BlockDevice good = Device(Memory());
         // Not disposed of: a device whose flush has failed says so again when it is closed.
         BlockDevice bad = Device(new FaultyFile(Memory(), new FaultPlan { Calls = StorageCalls.Flush, FailFrom = 1 }));
-        ControlCommands.Register(_commands, new QmpEvents(), new FakeHost(good, bad));
+        ControlCommands.Register(_commands, _events, new FakeHost(good, bad));
         _ = await Assert.ThrowsAsync<CommandException>(() => _commands.ExecuteAsync("stop", new JsonObject()).AsTask());
         await good.WriteAsync(0, new byte[512]).AsTask().WaitAsync(TimeSpan.FromSeconds(10));
         await bad.WriteAsync(0, new byte[512]).AsTask().WaitAsync(TimeSpan.FromSeconds(10));
@@ -34,7 +37,7 @@ public sealed class FreezeTests
     public async Task WhatChangesTheDiskWaitsAndReadsDoNot()
     {
         await using BlockDevice device = Device(Memory());
-        ControlCommands.Register(_commands, new QmpEvents(), new FakeHost(device));
+        ControlCommands.Register(_commands, _events, new FakeHost(device));
         _ = await _commands.ExecuteAsync("stop", new JsonObject());
         _ = await _commands.ExecuteAsync("stop", new JsonObject());
         Task[] waiting =

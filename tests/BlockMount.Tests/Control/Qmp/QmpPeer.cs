@@ -39,12 +39,20 @@ internal sealed class QmpPeer : IDisposable
 
     public void Send(string text) => _client.Send(Encoding.UTF8.GetBytes(text));
 
+    public async Task SendAsync(ReadOnlyMemory<byte> bytes)
+    {
+        while (!bytes.IsEmpty)
+        {
+            bytes = bytes[await _client.SendAsync(bytes)..];
+        }
+    }
+
     public void CloseSending() => _client.Shutdown(SocketShutdown.Send);
 
     /// <summary>The next message; null at the end of the stream.</summary>
     public async Task<JsonObject?> ReceiveAsync()
     {
-        byte[] buffer = new byte[4096];
+        byte[] buffer = new byte[64 << 10];
         while (_received.Count == 0)
         {
             using CancellationTokenSource limit = new(s_limit);

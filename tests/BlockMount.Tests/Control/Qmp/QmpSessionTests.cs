@@ -3,7 +3,6 @@ using BlockMount.Control.Json;
 using BlockMount.Control.Qmp;
 using BlockMount.Control.Schema;
 using Xunit;
-using static BlockMount.Control.Schema.Describe;
 
 namespace BlockMount.Tests.Control.Qmp;
 
@@ -12,10 +11,26 @@ public sealed class QmpSessionTests
 {
     private const string Negotiation = """{"execute":"qmp_capabilities"}""";
 
-    private readonly CommandTable _commands = new();
-    private readonly QmpEvents _events = new();
+    private static readonly CommandSchema s_schema = CommandSchema.OwnAnd("""
+        command test-slow
+          n: int
+        command test-wait
+        command test-open oob
+        command test-emit
+        command test-fail
+        command test-flood
+        event TEST_FLOOD
+          filler: str
+        """);
 
-    public QmpSessionTests() => ControlCommands.Register(_commands, _events, new FakeHost());
+    private readonly QmpEvents _events = new(s_schema);
+    private readonly CommandTable _commands;
+
+    public QmpSessionTests()
+    {
+        _commands = new CommandTable(s_schema, _events);
+        ControlCommands.Register(_commands, _events, new FakeHost());
+    }
 
     [Fact]
     public async Task NothingIsTakenBeforeTheNegotiation()
@@ -52,7 +67,7 @@ public sealed class QmpSessionTests
     public async Task CommandsOfAClientAreCarriedOutInTheirOrder()
     {
         List<long> order = [];
-        _commands.Register(Command("test-slow", "", [Need("n", BuiltinType.Int)]), async arguments =>
+        _commands.Register("test-slow", async arguments =>
         {
             await Task.Delay(1);
             order.Add(arguments.Integer("n")!.Value);
@@ -72,12 +87,12 @@ public sealed class QmpSessionTests
     public async Task OutOfBandCommandsOvertake()
     {
         TaskCompletionSource gate = new();
-        _commands.Register(Command("test-wait", "", []), async _ =>
+        _commands.Register("test-wait", async _ =>
         {
             await gate.Task;
             return CommandTable.Nothing;
         });
-        _commands.Register(Command("test-open", "", []) with { AllowOob = true }, _ => gate.SetResult());
+        _commands.Register("test-open", _ => gate.SetResult());
         using Session session = await StartAsync();
         session.Peer.Send("""{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}} {"execute":"test-wait","id":1} {"exec-oob":"query-version","id":2} {"exec-oob":"test-open","id":3}""");
         Assert.Equal("""{"return": {}}""", (await session.Peer.ReceiveAsync())!.ToString());
@@ -89,7 +104,7 @@ public sealed class QmpSessionTests
     [Fact]
     public async Task AnEventOfACommandComesBeforeItsReply()
     {
-        _commands.Register(Command("test-emit", "", []), _ => _events.Emit("RESUME"));
+        _commands.Register("test-emit", _ => _events.Emit("RESUME"));
         using Session session = await NegotiatedAsync();
         using Session other = await NegotiatedAsync();
         for (int i = 0; i < 100; i++)
@@ -104,7 +119,7 @@ public sealed class QmpSessionTests
     [Fact]
     public async Task AFailureOfAnyKindIsAnAnswer()
     {
-        _commands.Register(Command("test-fail", "", []), Fail);
+        _commands.Register("test-fail", (_, _) => throw new InvalidOperationException("broken"));
         using Session session = await NegotiatedAsync();
         Assert.Equal("""{"error": {"class": "GenericError", "desc": "broken"}}""", await session.Peer.AskAsync("""{"execute":"test-fail"}"""));
         Assert.StartsWith("""{"return": """, await session.Peer.AskAsync("""{"execute":"query-version"}"""), StringComparison.Ordinal);
@@ -133,8 +148,6 @@ public sealed class QmpSessionTests
             await session.Ended.WaitAsync(TimeSpan.FromSeconds(20));
         }
     }
-
-    private static void Fail(JsonObject arguments) => throw new InvalidOperationException("broken");
 
     private async Task<Session> NegotiatedAsync()
     {

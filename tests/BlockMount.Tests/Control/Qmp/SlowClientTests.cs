@@ -1,35 +1,52 @@
-using BlockMount.Control.Commands;
 using BlockMount.Control.Json;
 using BlockMount.Control.Qmp;
+using BlockMount.Control.Schema;
 using Xunit;
 
 namespace BlockMount.Tests.Control.Qmp;
 
-/// <summary>A client that does not read what it is told.</summary>
+/// <summary>Clients that do not read what they are told.</summary>
 public sealed class SlowClientTests
 {
     private static readonly JsonObject s_large = new() { ["id"] = new string('x', 1 << 20) };
 
     [Fact]
-    public async Task OneThatLetsEventsPileUpIsCutOff()
+    public async Task OneThatLetsEventsPileUpIsCutOffAndTheOthersGoOn()
     {
-        QmpEvents events = new();
-        CommandTable commands = new();
-        ControlCommands.Register(commands, events, new FakeHost());
-        using QmpPeer peer = await QmpPeer.ConnectAsync();
-        Task session = new QmpSession(peer.Server, commands, events, ControlCommands.Version("0.0.1"), pretty: false).RunAsync(CancellationToken.None);
-        _ = await peer.ReceiveAsync();
-        Assert.Equal("""{"return": {}}""", await peer.AskAsync("""{"execute":"qmp_capabilities"}"""));
+        QmpEvents events = new(CommandSchema.Own);
+        await using QmpEnd slow = await QmpEnd.StartAsync(events);
+        await using QmpEnd other = await QmpEnd.StartAsync(events);
         int sent = 0;
         // What the kernel's buffers hold comes on top of the limit.
-        for (; sent < 200 && !session.IsCompleted && events.ListenerCount > 0; sent++)
+        for (; sent < 200 && !slow.Session.IsCompleted; sent++)
         {
             events.Emit("BLOCK_EXPORT_DELETED", s_large);
-            await Task.Delay(1);
+            Assert.Equal("BLOCK_EXPORT_DELETED", (await other.Peer.ReceiveAsync())!.Text("event"));
+            await Task.Yield();
         }
 
-        await session.WaitAsync(TimeSpan.FromSeconds(20));
-        Assert.InRange(sent, (int)(QmpOutput.BytesMax >> 20), 199);
-        Assert.Equal(0, events.ListenerCount);
+        await slow.Session.WaitAsync(TimeSpan.FromSeconds(20));
+        Assert.InRange(sent, (int)(QmpOutput.BytesMax >> 20), 200);
+        Assert.StartsWith("{\"return\"", await other.Peer.AskAsync("{'execute':'query-version'}"), StringComparison.Ordinal);
+        Assert.Equal(1, events.ListenerCount);
+    }
+
+    [Fact]
+    public async Task OneThatDoesNotReadAnswersGetsNoFurtherCommandsCarriedOut()
+    {
+        const int Commands = 300;
+        await using QmpEnd slow = await QmpEnd.StartAsync();
+        const string Request = "{'execute':'qom-get','arguments':{'path':'p','property':'q'}}";
+        slow.Peer.Send(string.Concat(Enumerable.Repeat(Request, Commands)));
+        await Task.Delay(300);
+        // 30 MB in all: far more than the limit and the kernel's buffers.
+        Assert.InRange(slow.CommandCount, 1, Commands - 50);
+        Assert.False(slow.Session.IsCompleted);
+        for (int i = 0; i < Commands; i++)
+        {
+            Assert.NotNull((await slow.Peer.ReceiveAsync())!.Text("return"));
+        }
+
+        Assert.Equal(Commands, slow.CommandCount);
     }
 }

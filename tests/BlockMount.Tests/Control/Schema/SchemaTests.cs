@@ -1,42 +1,48 @@
-using BlockMount.Control;
 using BlockMount.Control.Json;
 using BlockMount.Control.Schema;
-using BlockMount.Tests.Control.Qmp;
 using Xunit;
-using static BlockMount.Control.Schema.Describe;
 
 namespace BlockMount.Tests.Control.Schema;
 
 /// <summary>The description of commands, and what is made of it.</summary>
 public sealed class SchemaTests
 {
+    private static readonly CommandSchema s_schema = SchemaText.Read("""
+        enum Driver: file qcow2
+        alternate Reference: Options str
+        union Options on driver
+          driver: Driver
+          *read-only: bool
+          when file: File
+          when qcow2: Qcow2
+        struct File
+          filename: str
+        struct Qcow2
+          file: Reference
+          *sizes: [uint32]
+          *more: [Reference]
+        command test
+          | Does nothing.
+          args Options
+        """);
+
     private static readonly string[] s_referring = ["arg-type", "ret-type", "element-type"];
     private static readonly string[] s_listing = ["members", "variants"];
-
-    private static readonly UnionType s_options = new(
-        "Options",
-        [Need("driver", Enum("Driver", "file", "qcow2")), May("read-only", BuiltinType.Bool)],
-        "driver",
-        () => new Dictionary<string, StructType>
-        {
-            ["file"] = Struct("File", Need("filename", BuiltinType.Str)),
-            ["qcow2"] = Struct("Qcow2", Need("file", s_reference!), May("sizes", ListOf(BuiltinType.Uint32))),
-        });
-
-    private static readonly AlternateType s_reference = new("BlockdevRef", () => [s_options, BuiltinType.Str]);
 
     [Theory]
     [InlineData("""{}""", "Parameter 'driver' is missing")]
     [InlineData("""{"driver":5}""", "Invalid parameter type for 'driver', expected: string")]
     [InlineData("""{"driver":"nope"}""", "Parameter 'driver' does not accept value 'nope'")]
     [InlineData("""{"driver":"qcow2"}""", "Parameter 'file' is missing")]
-    [InlineData("""{"driver":"qcow2","file":5}""", "Invalid parameter type for 'file', expected: BlockdevRef")]
+    [InlineData("""{"driver":"qcow2","file":5}""", "Invalid parameter type for 'file', expected: Reference")]
     [InlineData("""{"driver":"qcow2","file":{}}""", "Parameter 'file.driver' is missing")]
     [InlineData("""{"driver":"qcow2","file":{"driver":"nope"}}""", "Parameter 'driver' does not accept value 'nope'")]
     [InlineData("""{"driver":"qcow2","file":{"driver":"file","filename":"x","z":1}}""", "Parameter 'file.z' is unexpected")]
     [InlineData("""{"driver":"qcow2","file":"node","sizes":5}""", "Invalid parameter type for 'sizes', expected: array")]
     [InlineData("""{"driver":"qcow2","file":"node","sizes":[1,"x"]}""", "Parameter 'sizes[1]' expects uint64")]
-    [InlineData("""{"driver":"qcow2","file":"node","sizes":[-1]}""", "Parameter 'sizes[0]' expects uint32_t")]
+    [InlineData("""{"driver":"qcow2","file":"node","sizes":[-1]}""", "Parameter 'null' expects uint32_t")]
+    [InlineData("""{"driver":"qcow2","file":"node","more":[5]}""", "Invalid parameter type for 'null', expected: Reference")]
+    [InlineData("""{"driver":"qcow2","file":{"driver":"qcow2","file":5}}""", "Invalid parameter type for 'file', expected: Reference")]
     [InlineData("""{"driver":"file","filename":"x","read-only":"yes"}""", "Invalid parameter type for 'read-only', expected: boolean")]
     public void SaysWhatDoesNotFit(string arguments, string message) =>
         Assert.Equal(message, Assert.Throws<CommandException>(() => Check(arguments)).Message);
@@ -50,8 +56,7 @@ public sealed class SchemaTests
     [Fact]
     public void EveryTypeThatIsNamedIsThere()
     {
-        ControlMonitor monitor = new(new FakeHost());
-        JsonList schema = SchemaInfo.Of(monitor.Commands.Descriptions.Append(Command("test", "", [Need("x", s_options)])), monitor.Commands.Events);
+        JsonList schema = SchemaInfo.Of(CommandSchema.Own.Commands.Values, CommandSchema.Own.Events.Values);
         string[] names = [.. schema.Cast<JsonObject>().Where(entry => entry.Text("meta-type") is not ("command" or "event")).Select(entry => entry.Text("name")!)];
         Assert.Equal(names.Length, names.Distinct().Count());
         Dictionary<string, JsonObject> types = schema.Cast<JsonObject>()
@@ -68,6 +73,21 @@ public sealed class SchemaTests
                 Assert.Equal("object", types[entry.Text("arg-type")!].Text("meta-type"));
             }
         }
+    }
+
+    [Theory]
+    [InlineData("struct A\n  x: Nope", "struct A: there is no type 'Nope'")]
+    [InlineData("struct A\nstruct A", "struct A: described twice")]
+    [InlineData("thing A", "thing A: unknown keyword")]
+    [InlineData("struct A\n  nonsense", "struct A: 'nonsense' is no member")]
+    public void ADescriptionThatIsWrongSaysWhere(string text, string message) =>
+        Assert.Equal(message, Assert.Throws<FormatException>(() => SchemaText.Read(text)).Message);
+
+    [Fact]
+    public void EveryCommandAndEventIsExplained()
+    {
+        Assert.All(CommandSchema.Own.Commands.Values, command => Assert.NotEmpty(command.Help));
+        Assert.All(CommandSchema.Own.Events.Values, item => Assert.NotEmpty(item.Help));
     }
 
     private static IEnumerable<string> References(JsonObject entry)
@@ -89,5 +109,5 @@ public sealed class SchemaTests
         }
     }
 
-    private static void Check(string arguments) => ArgumentCheck.Check(s_options, (JsonObject)JsonReader.Parse(arguments));
+    private static void Check(string arguments) => ArgumentCheck.Check(s_schema.Commands["test"].Arguments, (JsonObject)JsonReader.Parse(arguments));
 }

@@ -1,4 +1,5 @@
 using BlockMount.Base;
+using BlockMount.Block.Devices;
 using BlockMount.Exports.Fuse.Abi;
 using Xunit;
 
