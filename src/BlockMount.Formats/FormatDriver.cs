@@ -162,6 +162,12 @@ public abstract class FormatDriver : IAsyncDisposable
     /// <summary>Clean close: flushes, returns quarantined clusters, closes the file.</summary>
     public abstract ValueTask DisposeAsync();
 
+    /// <summary>
+    /// As <see cref="DisposeAsync"/>, by whoever has called <see cref="FlushAsync"/> under exclusive use and has let nobody write since: flushes once more only where closing itself
+    /// changes something.
+    /// </summary>
+    public virtual ValueTask CloseFlushedAsync() => DisposeAsync();
+
     /// <inheritdoc cref="MapAsync"/>
     protected abstract ValueTask<Mapping> MapCoreAsync(long offset, long length, MapPurpose purpose);
 

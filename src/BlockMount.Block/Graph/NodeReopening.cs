@@ -34,8 +34,8 @@ internal static class NodeReopening
         bool wasReadOnly = old.ReadOnly;
         try
         {
-            // Before its files are opened again: closing it may make them longer.
-            await old.DisposeAsync();
+            // Before its files are opened again: closing it may make them longer. It was flushed above, or has nothing to flush.
+            await old.CloseFlushedAsync();
             await (rewire?.Invoke() ?? ValueTask.CompletedTask);
             await OpenAnewAsync(transaction, node, change?.Invoke(settings) ?? settings, readOnly);
         }

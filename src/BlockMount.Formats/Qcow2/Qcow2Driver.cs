@@ -203,7 +203,12 @@ public sealed class Qcow2Driver : FormatDriver
     public BitmapReader OpenBitmap(StoredBitmap bitmap) => new(_file, ClusterSize, bitmap);
 
     /// <inheritdoc/>
-    public override async ValueTask DisposeAsync()
+    public override ValueTask DisposeAsync() => CloseAsync(isFlushed: false);
+
+    /// <inheritdoc/>
+    public override ValueTask CloseFlushedAsync() => CloseAsync(isFlushed: true);
+
+    private async ValueTask CloseAsync(bool isFlushed)
     {
         try
         {
@@ -214,7 +219,7 @@ public sealed class Qcow2Driver : FormatDriver
 
             if (_write is not null)
             {
-                await _write.Metadata.FlushForCloseAsync();
+                await _write.Metadata.FlushForCloseAsync(isFlushed);
                 await _write.Bitmaps.CloseAsync();
             }
         }
@@ -314,7 +319,7 @@ public sealed class Qcow2Driver : FormatDriver
     internal async ValueTask SwitchAsync(Func<ShadowContext, ValueTask<HeaderSwitch>> plan)
     {
         WriteSide write = Writable;
-        await write.Metadata.FlushForCloseAsync();
+        await write.Metadata.FlushForCloseAsync(isFlushed: false);
         using AsyncMutex.Releaser held = await write.Metadata.Mutex.LockAsync();
         await SwitchLockedAsync(write, plan);
     }

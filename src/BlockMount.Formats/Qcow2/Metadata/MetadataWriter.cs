@@ -187,10 +187,15 @@ public sealed class MetadataWriter
     /// <summary>
     /// Flushes until nothing waits, lazy refcounts included, and clears the dirty bit last: for a clean close, when no lease is held any more.
     /// </summary>
-    public async ValueTask FlushForCloseAsync()
+    /// <param name="isFlushed">See <see cref="FormatDriver.CloseFlushedAsync"/>.</param>
+    public async ValueTask FlushForCloseAsync(bool isFlushed)
     {
-        await FlushAsync(lazily: false);
-        if (Order.HasDirty(_tables.L1) || !_freed.IsEmpty)
+        if (!isFlushed || HasWork)
+        {
+            await FlushAsync(lazily: false);
+        }
+
+        if (HasWork)
         {
             // Releasing quarantined clusters has changed refcounts, which want to be written; that frees nothing new.
             await FlushAsync(lazily: false);
@@ -198,6 +203,8 @@ public sealed class MetadataWriter
 
         await Order.ClearDirtyBitAsync();
     }
+
+    private bool HasWork => Order.HasDirty(_tables.L1) || !_freed.IsEmpty;
 
     // Freed as guest data, a table's cluster would be punched and handed out again.
     private void UnlinkData(HostRun run, FreeReason reason)
