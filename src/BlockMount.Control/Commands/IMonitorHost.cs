@@ -16,9 +16,6 @@ public interface IMonitorHost
     /// <summary>The exports.</summary>
     public ExportManager Exports { get; }
 
-    /// <summary>Cache mode of a device's files.</summary>
-    public (bool Direct, bool NoFlush) CacheMode { get; }
-
     /// <summary>The character devices, in the order in which they were made.</summary>
     public IReadOnlyList<MonitorChannel> Channels => [];
 

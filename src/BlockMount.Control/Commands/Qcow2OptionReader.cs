@@ -11,19 +11,6 @@ internal static class Qcow2OptionReader
     // More than a month, and what a timer takes.
     private const int CleanSecondsMax = 4_000_000;
 
-    private static readonly Dictionary<string, MetadataKinds> s_kinds = new()
-    {
-        ["main-header"] = MetadataKinds.MainHeader,
-        ["active-l1"] = MetadataKinds.ActiveL1,
-        ["active-l2"] = MetadataKinds.ActiveL2,
-        ["refcount-table"] = MetadataKinds.RefcountTable,
-        ["refcount-block"] = MetadataKinds.RefcountBlock,
-        ["snapshot-table"] = MetadataKinds.SnapshotTable,
-        ["inactive-l1"] = MetadataKinds.InactiveL1,
-        ["inactive-l2"] = MetadataKinds.InactiveL2,
-        ["bitmap-directory"] = MetadataKinds.BitmapDirectory,
-    };
-
     /// <exception cref="CommandException">A value is out of range; what contradicts another option is found by whoever opens the image.</exception>
     internal static Qcow2RuntimeOptions Read(JsonObject options)
     {
@@ -45,14 +32,7 @@ internal static class Qcow2OptionReader
             PassDiscardRequest = options.Flag("pass-discard-request"),
             PassDiscardSnapshot = options.Flag("pass-discard-snapshot"),
             PassDiscardOther = options.Flag("pass-discard-other"),
-            OverlapTemplate = template switch
-            {
-                "none" => MetadataKinds.None,
-                "constant" => MetadataKinds.Constant,
-                "cached" => MetadataKinds.Cached,
-                "all" => MetadataKinds.All,
-                _ => null,
-            },
+            OverlapTemplate = template is null ? null : MetadataKindNames.Templates[template],
             OverlapOn = Kinds(checks, value: true),
             OverlapOff = Kinds(checks, value: false),
         };
@@ -60,5 +40,5 @@ internal static class Qcow2OptionReader
 
     private static MetadataKinds Kinds(JsonObject? checks, bool value) => checks is null
         ? MetadataKinds.None
-        : s_kinds.Where(kind => checks.Flag(kind.Key) == value).Aggregate(MetadataKinds.None, (all, kind) => all | kind.Value);
+        : MetadataKindNames.Kinds.Where(kind => checks.Flag(kind.Key) == value).Aggregate(MetadataKinds.None, (all, kind) => all | kind.Value);
 }

@@ -19,29 +19,8 @@ internal static class Qcow2OptionParser
         "pass-discard-request", "pass-discard-snapshot", "pass-discard-other", "discard-no-unref", "overlap-check", "overlap-check.template",
     ];
 
-    private static readonly Dictionary<string, MetadataKinds> s_templates = new()
-    {
-        ["none"] = MetadataKinds.None,
-        ["constant"] = MetadataKinds.Constant,
-        ["cached"] = MetadataKinds.Cached,
-        ["all"] = MetadataKinds.All,
-    };
-
-    private static readonly Dictionary<string, MetadataKinds> s_kinds = new()
-    {
-        ["main-header"] = MetadataKinds.MainHeader,
-        ["active-l1"] = MetadataKinds.ActiveL1,
-        ["active-l2"] = MetadataKinds.ActiveL2,
-        ["refcount-table"] = MetadataKinds.RefcountTable,
-        ["refcount-block"] = MetadataKinds.RefcountBlock,
-        ["snapshot-table"] = MetadataKinds.SnapshotTable,
-        ["inactive-l1"] = MetadataKinds.InactiveL1,
-        ["inactive-l2"] = MetadataKinds.InactiveL2,
-        ["bitmap-directory"] = MetadataKinds.BitmapDirectory,
-    };
-
     /// <summary>All names.</summary>
-    internal static IEnumerable<string> Names => s_names.Concat(s_kinds.Keys.Select(kind => OverlapPrefix + kind));
+    internal static IEnumerable<string> Names => s_names.Concat(MetadataKindNames.Kinds.Keys.Select(kind => OverlapPrefix + kind));
 
     /// <summary>Applies one word.</summary>
     /// <returns>Null if the name is none of this driver's.</returns>
@@ -59,7 +38,7 @@ internal static class Qcow2OptionParser
         "pass-discard-other" => options with { PassDiscardOther = MountOptionParser.Flag(name, value) },
         "discard-no-unref" => options with { DiscardNoUnref = MountOptionParser.Flag(name, value) },
         "overlap-check" or "overlap-check.template" => options with { OverlapTemplate = Template(name, value) },
-        _ when name.StartsWith(OverlapPrefix, StringComparison.Ordinal) && s_kinds.TryGetValue(name[OverlapPrefix.Length..], out MetadataKinds kind) =>
+        _ when name.StartsWith(OverlapPrefix, StringComparison.Ordinal) && MetadataKindNames.Kinds.TryGetValue(name[OverlapPrefix.Length..], out MetadataKinds kind) =>
             MountOptionParser.Flag(name, value)
                 ? options with { OverlapOn = options.OverlapOn | kind, OverlapOff = options.OverlapOff & ~kind }
                 : options with { OverlapOn = options.OverlapOn & ~kind, OverlapOff = options.OverlapOff | kind },
@@ -76,9 +55,9 @@ internal static class Qcow2OptionParser
         }
     }
 
-    private static MetadataKinds Template(string name, string? value) => value is not null && s_templates.TryGetValue(value, out MetadataKinds kinds)
+    private static MetadataKinds Template(string name, string? value) => value is not null && MetadataKindNames.Templates.TryGetValue(value, out MetadataKinds kinds)
         ? kinds
-        : throw MountOptionParser.Wrong(name, value, string.Join(", ", s_templates.Keys));
+        : throw MountOptionParser.Wrong(name, value, string.Join(", ", MetadataKindNames.Templates.Keys));
 
     private static long Bytes(string name, string? value) => ByteSize.TryParse(MountOptionParser.Need(name, value), out long bytes)
         ? bytes

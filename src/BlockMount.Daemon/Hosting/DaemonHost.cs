@@ -47,10 +47,7 @@ internal sealed partial class DaemonHost : IAsyncDisposable
         _request = request;
         _log = logs.CreateLogger("Daemon");
         _logs = logs;
-        _host = new GraphHost(Composition.NewGraph(error => LogLeftover(error.Message), LogCorruption), new ExportManager(logs.CreateLogger("Export")))
-        {
-            CacheMode = (request.Options.Direct, request.Options.NoFlush),
-        };
+        _host = new GraphHost(Composition.NewGraph(error => LogLeftover(error.Message), LogCorruption), new ExportManager(logs.CreateLogger("Export")));
     }
 
     /// <summary>Serves until the end and returns the exit code.</summary>

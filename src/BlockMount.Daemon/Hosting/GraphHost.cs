@@ -25,9 +25,6 @@ internal sealed class GraphHost(NodeGraph graph, ExportManager exports) : IMonit
     /// <inheritdoc/>
     public ExportManager Exports { get; } = exports;
 
-    /// <inheritdoc/>
-    public (bool Direct, bool NoFlush) CacheMode { get; init; }
-
     /// <summary>Looks for the character devices of monitors.</summary>
     public Func<IReadOnlyList<MonitorChannel>> ListChannels { get; init; } = static () => [];
 

@@ -77,8 +77,6 @@ internal sealed class OwnMonitor : IAsyncDisposable
 
         public ExportManager Exports { get; } = new(NullLogger.Instance);
 
-        public (bool Direct, bool NoFlush) CacheMode => (false, false);
-
         public string Version => "0";
 
         public void Quit() => _ = quit.CancelAsync();

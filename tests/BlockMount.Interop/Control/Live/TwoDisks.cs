@@ -33,8 +33,6 @@ internal sealed class TwoDisks : IMonitorHost, IAsyncDisposable
 
     public ExportManager Exports { get; } = new(NullLogger.Instance);
 
-    public (bool Direct, bool NoFlush) CacheMode => (false, false);
-
     public string Version => "0";
 
     /// <summary>Opens both, mounts the first one, and listens.</summary>

@@ -26,8 +26,6 @@ internal sealed class FakeHost : IMonitorHost
 
     public ExportManager Exports { get; } = new(NullLogger.Instance);
 
-    public (bool Direct, bool NoFlush) CacheMode => (false, false);
-
     public string Version => "0.0.1";
 
     public int QuitCount { get; private set; }
